@@ -59,6 +59,12 @@ generated!(
     "grpc.health.v1.rs"
 );
 
+generated!(
+    /// What members say to each other.
+    peer,
+    "meridian.peer.rs"
+);
+
 /// Meridian's own services.
 pub mod api {
     generated!(
@@ -67,6 +73,8 @@ pub mod api {
         "meridian.v1.rs"
     );
 }
+
+pub mod record;
 
 static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     #[expect(
