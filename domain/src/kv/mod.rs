@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod compare;
+mod duplicate;
 pub mod read;
 
 use bytes::Bytes;
