@@ -91,8 +91,7 @@ fn a_put_and_a_delete_of_it_at_one_level_are_refused_in_any_order() {
     refused(&[put("k"), delete("k", "")]);
     refused(&[delete("k", ""), put("k")]);
     refused(&[put("k"), delete("a", "z")]);
-    refused(&[delete("a", "\0"), put("k")]);
-    allowed(&[put("k"), delete("a", "k"), delete("l", "\0")]);
+    allowed(&[put("k"), delete("a", "k"), delete("l", "z")]);
     // An empty range deletes nothing.
     allowed(&[put("k"), delete("z", "a"), delete("k", "k")]);
 }
@@ -113,7 +112,7 @@ fn a_delete_in_a_nested_transaction_and_a_put_at_the_level_are_refused() {
     refused(&[put("k"), nested(vec![], vec![delete("a", "z")])]);
     refused(&[
         put("k"),
-        nested(vec![nested(vec![delete("a", "\0")], vec![])], vec![]),
+        nested(vec![nested(vec![delete("a", "z")], vec![])], vec![]),
     ]);
 }
 
@@ -160,6 +159,18 @@ fn deletes_may_overlap() {
 }
 
 #[test]
+fn a_delete_without_an_upper_end_counts_for_nothing() {
+    allowed(&[delete("a", "\0"), put("k")]);
+    allowed(&[put("k"), delete("\0", "\0")]);
+    allowed(&[nested(vec![delete("a", "\0")], vec![]), put("k")]);
+    allowed(&[
+        nested(vec![delete("a", "\0")], vec![]),
+        nested(vec![put("k")], vec![]),
+    ]);
+    refused(&[delete("a", "\0"), put("k"), put("k")]);
+}
+
+#[test]
 fn reads_are_unrestricted() {
     allowed(&[
         read("k"),
@@ -177,7 +188,7 @@ fn the_same_key_of_two_spaces_is_two_keys() {
         put_in(Space(1), "k"),
         put_in(Space(2), "k"),
     ]);
-    allowed(&[delete("a", "\0"), put_in(Space(1), "k")]);
+    allowed(&[delete("a", "z"), put_in(Space(1), "k")]);
     refused(&[put_in(Space(1), "k"), put_in(Space(1), "k")]);
 }
 
@@ -206,7 +217,9 @@ fn naive(branch: &[Op]) -> Option<Naive> {
     let mut puts: Vec<Bytes> = vec![];
     let mut deletes: Vec<KeyRange> = vec![];
     for op in branch {
-        if let Op::Delete(delete) = op {
+        if let Op::Delete(delete) = op
+            && delete.range.end != RangeEnd::Open
+        {
             deletes.push(delete.range.clone());
         }
     }
