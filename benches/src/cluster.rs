@@ -39,7 +39,11 @@ struct Member {
 /// What `etcd --version` says in its first line.
 pub fn version(etcd: &Path) -> Result<String, Failed> {
     let output = Command::new(etcd).arg("--version").output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("unknown").to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .next()
+        .unwrap_or("unknown")
+        .to_owned())
 }
 
 impl Cluster {
@@ -47,16 +51,28 @@ impl Cluster {
     pub async fn start(product: Product, arguments: &Arguments) -> Result<Self, Failed> {
         let dir = tempfile::TempDir::new_in(&arguments.dir)?;
         let ports = free_ports(6)?;
-        let urls: Vec<String> = ports.iter().map(|p| format!("http://127.0.0.1:{p}")).collect();
-        let initial: Vec<String> =
-            urls.iter().skip(3).enumerate().map(|(i, url)| format!("m{i}={url}")).collect();
+        let urls: Vec<String> = ports
+            .iter()
+            .map(|p| format!("http://127.0.0.1:{p}"))
+            .collect();
+        let initial: Vec<String> = urls
+            .iter()
+            .skip(3)
+            .enumerate()
+            .map(|(i, url)| format!("m{i}={url}"))
+            .collect();
         let mut members = vec![];
         for (i, (client, peer)) in urls.iter().zip(urls.iter().skip(3)).enumerate() {
             let data = dir.path().join(format!("m{i}"));
             let mut flags: Vec<String> = match product {
                 Product::Meridian => vec!["server".into(), "--log-level".into(), "warn".into()],
                 Product::Etcd => {
-                    vec!["--logger".into(), "zap".into(), "--log-level".into(), "error".into()]
+                    vec![
+                        "--logger".into(),
+                        "zap".into(),
+                        "--log-level".into(),
+                        "error".into(),
+                    ]
                 }
             };
             for (flag, value) in [
@@ -99,7 +115,10 @@ impl Cluster {
     /// Starts a member's process (again).
     pub fn spawn(&mut self, i: usize) -> Result<(), Failed> {
         let member = self.member_mut(i)?;
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&member.log)?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&member.log)?;
         let child = Command::new(&member.program)
             .args(&member.arguments)
             .stdin(Stdio::null())
@@ -133,10 +152,14 @@ impl Cluster {
             {
                 let log = std::fs::read_to_string(&member.log).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(5).collect();
-                return Err(Failed::new(format!("member {i} ended with {status}: {tail:?}")));
+                return Err(Failed::new(format!(
+                    "member {i} ended with {status}: {tail:?}"
+                )));
             }
             if Instant::now() > deadline {
-                return Err(Failed::new(format!("member {i} is not ready after two minutes")));
+                return Err(Failed::new(format!(
+                    "member {i} is not ready after two minutes"
+                )));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -144,7 +167,10 @@ impl Cluster {
 
     async fn try_read(&self, i: usize) -> Result<(), Failed> {
         let channel = self.connect(i).await?;
-        let request = pb::RangeRequest { key: "ready".into(), ..Default::default() };
+        let request = pb::RangeRequest {
+            key: "ready".into(),
+            ..Default::default()
+        };
         let call = async move { KvClient::new(channel).range(request).await };
         tokio::time::timeout(Duration::from_secs(2), call)
             .await
@@ -174,8 +200,12 @@ impl Cluster {
     /// Which member leads.
     pub async fn leader(&self) -> Result<usize, Failed> {
         for i in 0..self.members.len() {
-            let Ok(channel) = self.connect(i).await else { continue };
-            let status = MaintenanceClient::new(channel).status(pb::StatusRequest {}).await?;
+            let Ok(channel) = self.connect(i).await else {
+                continue;
+            };
+            let status = MaintenanceClient::new(channel)
+                .status(pb::StatusRequest {})
+                .await?;
             let status = status.into_inner();
             if status.header.is_some_and(|h| h.member_id == status.leader) {
                 return Ok(i);
@@ -186,7 +216,10 @@ impl Cluster {
 
     /// Where clients reach a member.
     pub fn url(&self, i: usize) -> Result<String, Failed> {
-        let member = self.members.get(i).ok_or_else(|| Failed::new("no such member"))?;
+        let member = self
+            .members
+            .get(i)
+            .ok_or_else(|| Failed::new("no such member"))?;
         Ok(member.client_url.clone())
     }
 
@@ -201,11 +234,16 @@ impl Cluster {
     }
 
     fn pids(&self) -> Vec<u32> {
-        self.members.iter().filter_map(|m| m.child.as_ref().map(Child::id)).collect()
+        self.members
+            .iter()
+            .filter_map(|m| m.child.as_ref().map(Child::id))
+            .collect()
     }
 
     fn member_mut(&mut self, i: usize) -> Result<&mut Member, Failed> {
-        self.members.get_mut(i).ok_or_else(|| Failed::new("no such member"))
+        self.members
+            .get_mut(i)
+            .ok_or_else(|| Failed::new("no such member"))
     }
 }
 
@@ -223,7 +261,11 @@ impl Drop for Cluster {
 
 /// Ports that were free a moment ago.
 fn free_ports(count: usize) -> Result<Vec<u16>, Failed> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    Ok(listeners.iter().map(|l| l.local_addr().map(|a| a.port())).collect::<Result<_, _>>()?)
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()?;
+    Ok(listeners
+        .iter()
+        .map(|l| l.local_addr().map(|a| a.port()))
+        .collect::<Result<_, _>>()?)
 }

@@ -61,9 +61,9 @@ pub struct Measured {
 
 /// A histogram of microseconds up to a minute, three digits.
 pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(60_000_000, 3).unwrap_or_else(|_| Histogram::new(3).unwrap_or_else(
-        |_| unreachable!("three digits are always allowed"),
-    ))
+    Histogram::new_with_max(60_000_000, 3).unwrap_or_else(|_| {
+        Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are always allowed"))
+    })
 }
 
 /// Runs `clients` loops of `operation(client, n)` for `warmup` and then `seconds`, measuring the second part.
@@ -110,7 +110,9 @@ where
     let mut latency_us = histogram();
     while let Some(done) = tasks.join_next().await {
         let one = done.map_err(|e| Failed::new(e.to_string()))??;
-        latency_us.add(one).map_err(|e| Failed::new(e.to_string()))?;
+        latency_us
+            .add(one)
+            .map_err(|e| Failed::new(e.to_string()))?;
     }
     let operations = latency_us.len();
     Ok(Measured {

@@ -8,7 +8,10 @@
 //! in alternating order, and prints the median of each side, the ratio, and etcd's version. The load generator
 //! shares the machine with the servers, so beside each throughput stands the servers' own CPU time per operation.
 
-#![allow(clippy::print_stdout, reason = "a program that prints its measurements")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a program that prints its measurements"
+)]
 
 mod cluster;
 mod load;
@@ -72,12 +75,30 @@ async fn main() -> std::process::ExitCode {
         }
         return std::process::ExitCode::SUCCESS;
     }
-    match run(&arguments).await {
+    // Dropping the run ends the members it started, so an interrupted comparison leaves nothing behind.
+    let outcome = tokio::select! {
+        outcome = run(&arguments) => outcome,
+        () = interrupted() => Err(load::Failed::new("interrupted")),
+    };
+    match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             println!("stopped: {error}");
             std::process::ExitCode::FAILURE
         }
+    }
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
 }
 
@@ -99,7 +120,13 @@ async fn run(arguments: &Arguments) -> Result<(), load::Failed> {
                 let figures = rows::run(row, product, arguments).await?;
                 report.add(row, product, figures);
             }
-            println!("{} run {}/{}: {}", row.name, run + 1, arguments.runs, report.latest(row));
+            println!(
+                "{} run {}/{}: {}",
+                row.name,
+                run + 1,
+                arguments.runs,
+                report.latest(row)
+            );
         }
         println!("{}", report.table_of(row));
     }

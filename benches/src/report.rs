@@ -19,7 +19,11 @@ pub struct Report {
 impl Report {
     /// An empty one.
     pub fn new(etcd_version: String) -> Self {
-        Self { etcd_version, runs: BTreeMap::new(), order: vec![] }
+        Self {
+            etcd_version,
+            runs: BTreeMap::new(),
+            order: vec![],
+        }
     }
 
     /// Adds what one run measured.
@@ -38,7 +42,10 @@ impl Report {
     }
 
     fn place(&self, row: &Row) -> usize {
-        self.order.iter().position(|known| known.name == row.name).unwrap_or(self.order.len())
+        self.order
+            .iter()
+            .position(|known| known.name == row.name)
+            .unwrap_or(self.order.len())
     }
 
     /// The last figures of a row, on one line.
@@ -67,12 +74,20 @@ impl Report {
                 (Some(a), Some(b)) if b != 0.0 => format!("{:.2}", a / b),
                 _ => "-".into(),
             };
-            let target = row.targets.iter().find(|(t, _)| t == name).map_or("", |(_, say)| *say);
+            let target = row
+                .targets
+                .iter()
+                .find(|(t, _)| t == name)
+                .map_or("", |(_, say)| *say);
             let show = |v: Option<f64>| v.map_or("-".into(), figure);
             let spread = |side: &Vec<f64>| {
                 let low = side.iter().copied().fold(f64::INFINITY, f64::min);
                 let high = side.iter().copied().fold(0.0, f64::max);
-                if side.is_empty() { String::new() } else { format!(" ({}-{})", figure(low), figure(high)) }
+                if side.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({}-{})", figure(low), figure(high))
+                }
             };
             let _ = writeln!(
                 table,
@@ -110,7 +125,9 @@ fn median(values: &[f64]) -> Option<f64> {
     if sorted.len() % 2 == 1 {
         return Some(*upper);
     }
-    sorted.get(middle.checked_sub(1)?).map(|lower| f64::midpoint(*lower, *upper))
+    sorted
+        .get(middle.checked_sub(1)?)
+        .map(|lower| f64::midpoint(*lower, *upper))
 }
 
 /// Three digits, thousands grouped.

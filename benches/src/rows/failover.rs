@@ -28,8 +28,11 @@ pub async fn run(product: Product, arguments: &Arguments) -> Result<Figures, Fai
     loop {
         if let Some(client) = clients.get(n % 2) {
             let mut kv = client.clone();
-            let request =
-                pb::PutRequest { key: load::key(1), value: load::value(), ..Default::default() };
+            let request = pb::PutRequest {
+                key: load::key(1),
+                value: load::value(),
+                ..Default::default()
+            };
             attempts.spawn(async move { kv.put(request).await });
         }
         n += 1;

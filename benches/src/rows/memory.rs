@@ -13,14 +13,21 @@ use crate::rows::watching::{Stream, watch_of};
 
 /// Puts `total` different keys.
 pub async fn fill(cluster: &Cluster, total: u64) -> Result<(), Failed> {
-    let clients: Vec<_> =
-        cluster.connections(6).await?.into_iter().map(KvClient::new).collect();
+    let clients: Vec<_> = cluster
+        .connections(6)
+        .await?
+        .into_iter()
+        .map(KvClient::new)
+        .collect();
     load::fill(128, total, move |client, n| {
         let kv = clients.get(client % clients.len()).cloned();
         async move {
             let mut kv = kv.ok_or_else(|| Failed::new("no connection"))?;
-            let request =
-                pb::PutRequest { key: load::key(n), value: load::value(), ..Default::default() };
+            let request = pb::PutRequest {
+                key: load::key(n),
+                value: load::value(),
+                ..Default::default()
+            };
             kv.put(request).await?;
             Ok(())
         }
@@ -51,8 +58,7 @@ pub async fn watchers(product: Product, arguments: &Arguments) -> Result<Figures
     for _ in 0..WATCHERS / PER_CONNECTION {
         let channel = cluster.connect(0).await?;
         for i in 0..PER_CONNECTION {
-            let mut stream = Stream::open(channel.clone()).await?;
-            stream.create(watch_of(load::key(i as u64))).await?;
+            let mut stream = Stream::open(channel.clone(), watch_of(load::key(i as u64))).await?;
             stream.next().await?;
             streams.push(stream);
         }

@@ -45,7 +45,11 @@ pub const ALL: &[Row] = &[
     Row {
         name: "put-64",
         about: "put, 64 clients",
-        targets: &[("op/s", ">= 2"), ("p99 ms", "<= 0.5"), ("server CPU us/op", "<= 0.5")],
+        targets: &[
+            ("op/s", ">= 2"),
+            ("p99 ms", "<= 0.5"),
+            ("server CPU us/op", "<= 0.5"),
+        ],
         kind: Kind::Load(throughput::Load::put(64)),
     },
     Row {

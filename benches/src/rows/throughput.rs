@@ -37,15 +37,24 @@ enum Operation {
 
 impl Load {
     pub const fn put(clients: usize) -> Self {
-        Self { clients, operation: Operation::Put }
+        Self {
+            clients,
+            operation: Operation::Put,
+        }
     }
 
     pub const fn get(clients: usize, serializable: bool) -> Self {
-        Self { clients, operation: Operation::Get { serializable } }
+        Self {
+            clients,
+            operation: Operation::Get { serializable },
+        }
     }
 
     pub const fn txn(clients: usize) -> Self {
-        Self { clients, operation: Operation::Txn }
+        Self {
+            clients,
+            operation: Operation::Txn,
+        }
     }
 }
 
@@ -54,12 +63,17 @@ pub async fn run(load: Load, product: Product, arguments: &Arguments) -> Result<
     let channels = if load.clients == 1 {
         vec![cluster.connect(cluster.leader().await?).await?]
     } else {
-        cluster.connections(load.clients.min(CONNECTIONS_MAX)).await?
+        cluster
+            .connections(load.clients.min(CONNECTIONS_MAX))
+            .await?
     };
     let clients: Vec<KvClient<Channel>> = channels.into_iter().map(KvClient::new).collect();
     if !matches!(load.operation, Operation::Put) {
         let clients = clients.clone();
-        load::fill(64, KEYS, move |client, n| put(pick(&clients, client), load::key(n))).await?;
+        load::fill(64, KEYS, move |client, n| {
+            put(pick(&clients, client), load::key(n))
+        })
+        .await?;
     }
     let cpu_before = Arc::new(AtomicU64::new(0));
     let cpu_at_start = cpu_before.clone();
@@ -81,12 +95,23 @@ pub async fn run(load: Load, product: Product, arguments: &Arguments) -> Result<
         },
     )
     .await?;
-    let cpu_us = cluster.cpu_us()?.saturating_sub(cpu_before.load(Ordering::Relaxed));
+    let cpu_us = cluster
+        .cpu_us()?
+        .saturating_sub(cpu_before.load(Ordering::Relaxed));
     Ok(vec![
         ("op/s", measured.per_second),
-        ("p50 ms", measured.latency_us.value_at_quantile(0.5) as f64 / 1000.0),
-        ("p99 ms", measured.latency_us.value_at_quantile(0.99) as f64 / 1000.0),
-        ("server CPU us/op", cpu_us as f64 / measured.operations.max(1) as f64),
+        (
+            "p50 ms",
+            measured.latency_us.value_at_quantile(0.5) as f64 / 1000.0,
+        ),
+        (
+            "p99 ms",
+            measured.latency_us.value_at_quantile(0.99) as f64 / 1000.0,
+        ),
+        (
+            "server CPU us/op",
+            cpu_us as f64 / measured.operations.max(1) as f64,
+        ),
     ])
 }
 
@@ -99,13 +124,21 @@ fn some(kv: Option<KvClient<Channel>>) -> Result<KvClient<Channel>, Failed> {
 }
 
 async fn put(kv: Option<KvClient<Channel>>, key: Bytes) -> Result<(), Failed> {
-    let request = pb::PutRequest { key, value: load::value(), ..Default::default() };
+    let request = pb::PutRequest {
+        key,
+        value: load::value(),
+        ..Default::default()
+    };
     some(kv)?.put(request).await?;
     Ok(())
 }
 
 async fn get(kv: Option<KvClient<Channel>>, key: Bytes, serializable: bool) -> Result<(), Failed> {
-    let request = pb::RangeRequest { key, serializable, ..Default::default() };
+    let request = pb::RangeRequest {
+        key,
+        serializable,
+        ..Default::default()
+    };
     let reply = some(kv)?.range(request).await?;
     if reply.get_ref().count != 1 {
         return Err(Failed::new("a key that was put is not there"));
@@ -121,10 +154,16 @@ async fn txn(kv: Option<KvClient<Channel>>, key: Bytes) -> Result<(), Failed> {
         target_union: Some(TargetUnion::Version(0)),
         ..Default::default()
     };
-    let put = pb::PutRequest { key, value: load::value(), ..Default::default() };
+    let put = pb::PutRequest {
+        key,
+        value: load::value(),
+        ..Default::default()
+    };
     let request = pb::TxnRequest {
         compare: vec![compare],
-        success: vec![pb::RequestOp { request: Some(Request::RequestPut(put)) }],
+        success: vec![pb::RequestOp {
+            request: Some(Request::RequestPut(put)),
+        }],
         failure: vec![],
     };
     let reply = some(kv)?.txn(request).await?;

@@ -26,33 +26,50 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Opens a stream on a connection.
-    pub async fn open(channel: Channel) -> Result<Self, Failed> {
+    /// Opens a stream on a connection with its first watch. (etcd sends the headers of its answer with the
+    /// first message, so a stream without a watch would not open.)
+    pub async fn open(channel: Channel, first: pb::WatchCreateRequest) -> Result<Self, Failed> {
         let (requests, receiver) = mpsc::channel(64);
-        // etcd answers the call only after the first request: send one that both ignore.
-        let empty = pb::WatchRequest { request_union: None };
-        requests.send(empty).await.map_err(|_| Failed::new("the stream is closed"))?;
-        let answers =
-            WatchClient::new(channel).watch(ReceiverStream::new(receiver)).await?.into_inner();
+        let request = pb::WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(first)),
+        };
+        requests
+            .send(request)
+            .await
+            .map_err(|_| Failed::new("the stream is closed"))?;
+        let answers = WatchClient::new(channel)
+            .watch(ReceiverStream::new(receiver))
+            .await?
+            .into_inner();
         Ok(Self { requests, answers })
     }
 
     /// Adds a watch without waiting for the answer.
     pub async fn create(&self, create: pb::WatchCreateRequest) -> Result<(), Failed> {
-        let request =
-            pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        self.requests.send(request).await.map_err(|_| Failed::new("the stream is closed"))
+        let request = pb::WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(create)),
+        };
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| Failed::new("the stream is closed"))
     }
 
     /// The next answer; an error when the stream ends.
     pub async fn next(&mut self) -> Result<pb::WatchResponse, Failed> {
-        self.answers.message().await?.ok_or_else(|| Failed::new("the watch stream ended"))
+        self.answers
+            .message()
+            .await?
+            .ok_or_else(|| Failed::new("the watch stream ended"))
     }
 }
 
 /// A watch of one key.
 pub fn watch_of(key: Bytes) -> pb::WatchCreateRequest {
-    pb::WatchCreateRequest { key, ..Default::default() }
+    pb::WatchCreateRequest {
+        key,
+        ..Default::default()
+    }
 }
 
 fn watch_prefix(start_revision: i64) -> pb::WatchCreateRequest {
@@ -65,7 +82,11 @@ fn watch_prefix(start_revision: i64) -> pb::WatchCreateRequest {
 }
 
 async fn put(kv: &mut KvClient<Channel>, key: Bytes) -> Result<i64, Failed> {
-    let request = pb::PutRequest { key, value: load::value(), ..Default::default() };
+    let request = pb::PutRequest {
+        key,
+        value: load::value(),
+        ..Default::default()
+    };
     let reply = kv.put(request).await?.into_inner();
     Ok(reply.header.map_or(0, |h| h.revision))
 }
@@ -74,8 +95,8 @@ async fn put(kv: &mut KvClient<Channel>, key: Bytes) -> Result<i64, Failed> {
 pub async fn latency(product: Product, arguments: &Arguments) -> Result<Figures, Failed> {
     let cluster = Cluster::start(product, arguments).await?;
     let leader = cluster.leader().await?;
-    let mut stream = Stream::open(cluster.connect((leader + 1) % 3).await?).await?;
-    stream.create(watch_prefix(0)).await?;
+    let channel = cluster.connect((leader + 1) % 3).await?;
+    let mut stream = Stream::open(channel, watch_prefix(0)).await?;
     stream.next().await?;
     let kv = KvClient::new(cluster.connect(leader).await?);
     let begun: Arc<Mutex<HashMap<Bytes, Instant>>> = Arc::default();
@@ -122,8 +143,9 @@ pub async fn fan_out(product: Product, arguments: &Arguments) -> Result<Figures,
     let key = load::key(1);
     let (arrived, mut arrivals) = mpsc::channel::<(i64, Instant)>(CONNECTIONS * 4);
     for i in 0..CONNECTIONS {
-        let mut stream = Stream::open(cluster.connect(i % 3).await?).await?;
-        for _ in 0..WATCHES {
+        let channel = cluster.connect(i % 3).await?;
+        let mut stream = Stream::open(channel, watch_of(key.clone())).await?;
+        for _ in 1..WATCHES {
             stream.create(watch_of(key.clone())).await?;
         }
         for _ in 0..WATCHES {
@@ -138,7 +160,10 @@ pub async fn fan_out(product: Product, arguments: &Arguments) -> Result<Figures,
                     let count = counts.entry(kv.mod_revision).or_default();
                     *count += 1;
                     if *count == WATCHES
-                        && arrived.send((kv.mod_revision, Instant::now())).await.is_err()
+                        && arrived
+                            .send((kv.mod_revision, Instant::now()))
+                            .await
+                            .is_err()
                     {
                         return;
                     }
@@ -158,7 +183,9 @@ pub async fn fan_out(product: Product, arguments: &Arguments) -> Result<Figures,
                 .map_err(|_| Failed::new("an event did not come within thirty seconds"))?
                 .ok_or_else(|| Failed::new("every watch stream ended"))?;
             if of != revision {
-                return Err(Failed::new(format!("event of revision {of}, not {revision}")));
+                return Err(Failed::new(format!(
+                    "event of revision {of}, not {revision}"
+                )));
             }
             last = last.max(at);
         }
@@ -177,8 +204,12 @@ pub async fn fan_out(product: Product, arguments: &Arguments) -> Result<Figures,
 pub async fn lagging(product: Product, arguments: &Arguments) -> Result<Figures, Failed> {
     const BEHIND: u64 = 500_000;
     let cluster = Cluster::start(product, arguments).await?;
-    let clients: Vec<_> =
-        cluster.connections(6).await?.into_iter().map(KvClient::new).collect();
+    let clients: Vec<_> = cluster
+        .connections(6)
+        .await?
+        .into_iter()
+        .map(KvClient::new)
+        .collect();
     let filling = clients.clone();
     load::fill(256, BEHIND, move |client, n| {
         let kv = filling.get(client % filling.len()).cloned();
@@ -192,8 +223,7 @@ pub async fn lagging(product: Product, arguments: &Arguments) -> Result<Figures,
     let leader = cluster.leader().await?;
     let kv = KvClient::new(cluster.connect(leader).await?);
     let without = paced_p99(kv.clone(), arguments).await?;
-    let mut stream = Stream::open(cluster.connect(leader).await?).await?;
-    stream.create(watch_prefix(2)).await?;
+    let mut stream = Stream::open(cluster.connect(leader).await?, watch_prefix(2)).await?;
     let reader = tokio::spawn(async move {
         let mut events = 0_u64;
         while let Ok(answer) = stream.next().await {
@@ -210,9 +240,15 @@ pub async fn lagging(product: Product, arguments: &Arguments) -> Result<Figures,
         .map_err(|_| Failed::new("the watcher did not catch up within two minutes"))?
         .map_err(|e| Failed::new(e.to_string()))?;
     if caught_up < BEHIND {
-        return Err(Failed::new(format!("the watcher got {caught_up} events of {BEHIND}")));
+        return Err(Failed::new(format!(
+            "the watcher got {caught_up} events of {BEHIND}"
+        )));
     }
-    Ok(vec![("p99 with / without", with / without), ("p99 ms without", without), ("p99 ms with", with)])
+    Ok(vec![
+        ("p99 with / without", with / without),
+        ("p99 ms without", without),
+        ("p99 ms with", with),
+    ])
 }
 
 /// p99 in milliseconds of puts at 500 per second.
@@ -236,5 +272,7 @@ async fn paced_p99(kv: KvClient<Channel>, arguments: &Arguments) -> Result<f64, 
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
