@@ -65,15 +65,8 @@ generated!(
     "meridian.peer.rs"
 );
 
-/// Meridian's own services.
-pub mod api {
-    generated!(
-        /// Their first version.
-        v1,
-        "meridian.v1.rs"
-    );
-}
-
+pub mod api;
+pub mod etcd;
 pub mod record;
 
 static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {

@@ -49,7 +49,7 @@ pub fn decode(record: &[u8]) -> Result<Receipt, Unreadable> {
             id: lease.id,
             ttl_seconds: lease.ttl_seconds,
         },
-        Body::Tenant(record) => Reply::Tenant(tenant::read_tenant(record)?),
+        Body::Tenant(record) => Reply::Tenant(tenant::read_tenant(&record)?),
         Body::AlarmChanged(changed) => Reply::Alarm { changed },
         Body::Done(schema::Done {}) => Reply::Done,
     };

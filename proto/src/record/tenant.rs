@@ -55,7 +55,7 @@ pub(super) fn write_tenant(tenant: &TenantRecord) -> schema::Tenant {
     }
 }
 
-pub(super) fn read_tenant(tenant: schema::Tenant) -> Result<TenantRecord, Unreadable> {
+pub(super) fn read_tenant(tenant: &schema::Tenant) -> Result<TenantRecord, Unreadable> {
     Ok(TenantRecord {
         id: TenantId(tenant.id),
         name: read_name(&tenant.name)?,
