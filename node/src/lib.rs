@@ -1,0 +1,25 @@
+//! The door: process, sockets, identity. One binary, `meridian`, is made of it.
+//!
+//! ```text
+//!   socket -> service (layers, services) -> pipeline (write, read, watch) -> raft, storage
+//!                                              ^
+//!   background (the leader's own writes) ------+
+//! ```
+//!
+//! Start reading at [`pipeline`]. How everything is wired and stopped is in [`run`]. Status codes live in
+//! [`status`] and nowhere else; settings are read once, in [`settings`], and passed.
+//!
+//! Deliberately absent: what a request means (`domain`), how it is kept (`storage`) and agreed on (`raft`).
+
+pub mod pipeline;
+pub mod service;
+pub mod status;
+
+pub mod settings;
+pub mod run;
+pub mod dev;
+
+pub mod tls;
+pub mod telemetry;
+pub mod metrics;
+pub mod version;

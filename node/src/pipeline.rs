@@ -1,0 +1,438 @@
+//! The path of every request: start reading here.
+//!
+//! ```text
+//!   write   admit -> plan -> encode -> fair queue -> propose -> receipt
+//!                     ^                                 |
+//!                     +---- the rules moved (Stale) ----+      bounded retries
+//!   read    admit -> read barrier (unless serializable) -> answer from the local view
+//!   watch   admit -> may they? -> the tenant whose ring the cursor reads
+//! ```
+//!
+//! Planning and answering are pure and run here, at the edge; the log carries plans. A plan that says *no* may
+//! only say how old the local view is, so it is confirmed behind a read barrier before the caller hears it.
+//! A write that has been handed to the log is carried to its end even if the caller goes away: the place it
+//! takes in the window is given back when its outcome is known, not before.
+//!
+//! Deliberately absent: wire types, status codes, tenants' queues ([`crate::service::admission`]).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use meridian_domain::access::{self, Action, Principal};
+use meridian_domain::answer::{Answer, answer};
+use meridian_domain::command::{Command, Proposal, Receipt, Verdict};
+use meridian_domain::intent::Intent;
+use meridian_domain::key::{KeyRange, Space};
+use meridian_domain::kv::Range;
+use meridian_domain::name::{TenantId, TenantName};
+use meridian_domain::plan::{Plan, plan};
+use meridian_domain::query::Query;
+use meridian_domain::rejection::Rejection;
+use meridian_domain::stamp::{RequestId, Stamp};
+use meridian_domain::txn::Op;
+use meridian_domain::view::View;
+use meridian_raft::replica::Replica;
+use meridian_raft::unavailable::Unavailable;
+use meridian_storage::store::{Store, Tenant};
+use tracing::Instrument;
+
+use crate::service::admission::{Admission, Lane, Pass};
+use crate::settings::Settings;
+use crate::status::{Etcd, Refusal};
+
+/// How often a write is planned again because the rules moved under it, before the caller is told.
+const PLANS_MAX: usize = 8;
+
+/// Up to so many keys a range is read on the thread that serves the connection.
+const LIGHT_KEYS_MAX: i64 = 512;
+
+/// Who this member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// The cluster.
+    pub cluster: u64,
+    /// This member.
+    pub member: u64,
+    /// The random number this data directory was stamped with when it was made.
+    pub instance: u64,
+}
+
+/// Everything a service needs to serve a request. Shared as `Arc<Pipeline>`; every method may be called from
+/// any task at any time.
+pub struct Pipeline {
+    /// What this member has applied.
+    pub store: Store,
+    /// The agreement with the others.
+    pub replica: Replica,
+    /// How this member runs.
+    pub settings: Arc<Settings>,
+    /// Who it is.
+    pub ids: Ids,
+    /// Whose turn it is.
+    pub admission: Arc<Admission>,
+}
+
+/// What a request brings along beside its content.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// Whose store it means.
+    pub tenant: TenantName,
+    /// Who asks.
+    pub principal: Principal,
+    /// Under which name the write is applied at most once.
+    pub request_id: Option<RequestId>,
+    /// When the caller, or the member, gives up.
+    pub deadline: Instant,
+    /// Whether the deadline is the caller's own: then passing it is answered in the caller's words.
+    pub deadline_is_callers: bool,
+    /// Whether the request is pointless without a leader (metadata `hasleader`).
+    pub require_leader: bool,
+    /// The client library's version, as it says.
+    pub client_api_version: Option<Box<str>>,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Sees every write acknowledged before it began.
+    Linearizable,
+    /// What this member has, without asking anybody.
+    Serializable,
+}
+
+impl Pipeline {
+    /// Carries a write to its receipt. The verdict of the receipt is always `Applied`.
+    pub async fn write(&self, ctx: &RequestContext, intent: Intent) -> Result<Receipt, Refusal> {
+        self.refuse_without_leader(ctx)?;
+        let mut confirmed = false;
+        self.admission
+            .count(&self.tenant(ctx, &mut confirmed).await?.record())?;
+        for _ in 0..PLANS_MAX {
+            let tenant = self.tenant(ctx, &mut confirmed).await?;
+            let plan = match self.plan(&tenant, ctx, &intent) {
+                Ok(plan) => plan,
+                Err(no) if confirmed || !may_be_the_views_age(&no) => return Err(no.into()),
+                Err(_) => {
+                    self.barrier(ctx).await?;
+                    confirmed = true;
+                    continue;
+                }
+            };
+            let lane = Lane::of(&ctx.principal, tenant.record().id);
+            let record = self.encode(ctx, tenant.record().id, plan)?;
+            let receipt = self.propose(ctx, lane, record).await?;
+            match receipt.verdict {
+                Verdict::Applied(_) => return Ok(receipt),
+                Verdict::Rejected(no) => return Err(no.into()),
+                Verdict::Stale => confirmed = true,
+            }
+        }
+        Err(Etcd::Contended {
+            tenant: ctx.tenant.to_string(),
+        }
+        .into())
+    }
+
+    /// Answers a read from the local view, behind a read barrier if it must be fresh.
+    pub async fn read(
+        &self,
+        ctx: &RequestContext,
+        query: &Query,
+        consistency: Consistency,
+    ) -> Result<Answer, Refusal> {
+        self.refuse_without_leader(ctx)?;
+        let mut confirmed = false;
+        if consistency == Consistency::Linearizable {
+            self.barrier(ctx).await?;
+            confirmed = true;
+        }
+        let tenant = self.tenant(ctx, &mut confirmed).await?;
+        self.admission.count(&tenant.record())?;
+        self.look(&tenant, ctx, query)
+    }
+
+    /// Answers a read from what this member has of a tenant now.
+    pub fn look(
+        &self,
+        tenant: &Arc<Tenant>,
+        ctx: &RequestContext,
+        query: &Query,
+    ) -> Result<Answer, Refusal> {
+        let span = tracing::debug_span!("answer", tenant = %ctx.tenant);
+        let view = tenant.view();
+        let look = || span.in_scope(|| answer(&view, &ctx.principal, query));
+        Ok(if is_heavy(&view, query) {
+            off_the_reactor(look)?
+        } else {
+            look()?
+        })
+    }
+
+    /// Says whether the caller may watch `range`, and hands out the tenant it belongs to.
+    pub async fn watch(
+        &self,
+        ctx: &RequestContext,
+        space: Space,
+        range: &KeyRange,
+    ) -> Result<Arc<Tenant>, Refusal> {
+        self.refuse_without_leader(ctx)?;
+        let tenant = self.tenant(ctx, &mut false).await?;
+        self.admission.count(&tenant.record())?;
+        let query = Query::Range(Range::of(space, range.clone()));
+        access::check(&ctx.principal, Action::Read(&query))?;
+        Ok(tenant)
+    }
+
+    /// The tenant a request means. One that this member does not know may have been made a moment ago, so
+    /// the *no* is confirmed behind a barrier.
+    pub async fn tenant(
+        &self,
+        ctx: &RequestContext,
+        confirmed: &mut bool,
+    ) -> Result<Arc<Tenant>, Refusal> {
+        if let Some(tenant) = self.store.tenant_named(ctx.tenant.as_str()) {
+            return Ok(tenant);
+        }
+        if !*confirmed {
+            self.barrier(ctx).await?;
+            *confirmed = true;
+        }
+        self.store.tenant_named(ctx.tenant.as_str()).ok_or_else(|| {
+            Rejection::TenantNotFound {
+                name: ctx.tenant.to_string(),
+            }
+            .into()
+        })
+    }
+
+    /// Returns once this member has applied everything that was acknowledged before the call.
+    pub async fn barrier(&self, ctx: &RequestContext) -> Result<(), Refusal> {
+        let span = tracing::debug_span!("read_barrier");
+        self.replica
+            .read_barrier(ctx.deadline)
+            .instrument(span)
+            .await
+            .map_err(|not_now| ctx.in_the_callers_words(not_now))?;
+        Ok(())
+    }
+
+    /// Refuses what a learner does not do, in etcd's words.
+    pub fn refuse_on_learner(&self) -> Result<(), Refusal> {
+        if self.replica.status().is_learner {
+            return Err(Etcd::NotSupportedForLearner.into());
+        }
+        Ok(())
+    }
+
+    /// The context of something the cluster does on its own account.
+    pub fn system_context(&self, tenant: TenantName) -> RequestContext {
+        RequestContext {
+            tenant,
+            principal: Principal::System,
+            request_id: None,
+            deadline: Instant::now() + self.settings.request_timeout(),
+            deadline_is_callers: false,
+            require_leader: false,
+            client_api_version: None,
+        }
+    }
+
+    fn refuse_without_leader(&self, ctx: &RequestContext) -> Result<(), Refusal> {
+        if ctx.require_leader && self.replica.status().leader.is_none() {
+            return Err(Etcd::NoLeader.into());
+        }
+        Ok(())
+    }
+
+    fn plan(
+        &self,
+        tenant: &Arc<Tenant>,
+        ctx: &RequestContext,
+        intent: &Intent,
+    ) -> Result<Plan, Rejection> {
+        let _span = tracing::debug_span!("plan", tenant = %ctx.tenant).entered();
+        plan(&tenant.view(), &ctx.principal, intent.clone())
+    }
+
+    /// The record the log will hold. Its size is what etcd measures, so its limit is etcd's.
+    fn encode(&self, ctx: &RequestContext, tenant: TenantId, plan: Plan) -> Result<Bytes, Refusal> {
+        let mut guards = plan.guards;
+        let tenant = if concerns_the_cluster(&plan.command) {
+            // The rules the guard speaks of are the tenant's, not the cluster's.
+            guards.rules_revision = None;
+            TenantId::SYSTEM
+        } else {
+            tenant
+        };
+        let record = meridian_proto::record::encode(&Proposal {
+            tenant,
+            request_id: ctx.request_id.clone(),
+            actor: ctx.principal.name().into(),
+            stamp: Stamp { unix_ms: unix_ms() },
+            guards,
+            command: plan.command,
+        });
+        let limit = self.settings.limits.request_bytes;
+        if record.len() > limit {
+            return Err(Rejection::RequestTooLarge {
+                bytes: record.len(),
+                limit,
+            }
+            .into());
+        }
+        Ok(record)
+    }
+
+    async fn propose(
+        &self,
+        ctx: &RequestContext,
+        lane: Lane,
+        record: Bytes,
+    ) -> Result<Receipt, Refusal> {
+        let span = tracing::debug_span!("propose", bytes = record.len());
+        let pass = self.admission.enter(lane, record.len(), ctx).await?;
+        let replica = self.replica.clone();
+        let deadline = ctx.deadline;
+        let outcome = async move { replica.propose(record, deadline).await };
+        ToItsEnd {
+            work: Some((Box::pin(outcome), pass)),
+        }
+        .instrument(span)
+        .await
+        .map_err(|not_now| ctx.in_the_callers_words(not_now))
+    }
+}
+
+impl RequestContext {
+    /// Running out of time is answered in the caller's words if the caller set the time.
+    fn in_the_callers_words(&self, not_now: Unavailable) -> Refusal {
+        match not_now {
+            Unavailable::TimedOut(_) if self.deadline_is_callers => Etcd::DeadlineExceeded.into(),
+            other => other.into(),
+        }
+    }
+}
+
+type Outcome = Pin<Box<dyn Future<Output = Result<Receipt, Unavailable>> + Send>>;
+
+/// A proposal on its way, with the place it takes in the window. Dropped early it goes on in the background.
+struct ToItsEnd {
+    work: Option<(Outcome, Pass)>,
+}
+
+impl Future for ToItsEnd {
+    type Output = Result<Receipt, Unavailable>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some((outcome, _pass)) = &mut self.work else {
+            return Poll::Ready(Err(Unavailable::Stopped));
+        };
+        let answer = std::task::ready!(outcome.as_mut().poll(cx));
+        self.work = None;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for ToItsEnd {
+    fn drop(&mut self) {
+        if let Some((outcome, pass)) = self.work.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // Bounded by the window: every such task holds a pass.
+            runtime.spawn(async move {
+                let _ = outcome.await;
+                drop(pass);
+            });
+        }
+    }
+}
+
+/// Whether a view that lags could be the reason for this *no*.
+fn may_be_the_views_age(no: &Rejection) -> bool {
+    matches!(
+        no,
+        Rejection::Compacted { .. }
+            | Rejection::FutureRevision { .. }
+            | Rejection::LeaseNotFound
+            | Rejection::LeaseExists
+            | Rejection::KeyNotFound
+            | Rejection::QuotaExceeded { .. }
+            | Rejection::NoSpaceAlarm
+            | Rejection::CorruptAlarm
+            | Rejection::TenantNotFound { .. }
+            | Rejection::TenantExists { .. }
+            | Rejection::TooManyTenants { .. }
+            | Rejection::PermissionDenied
+    )
+}
+
+/// Whether a command changes the cluster's own facts and no tenant's.
+fn concerns_the_cluster(command: &Command) -> bool {
+    match command {
+        Command::TenantCreate { .. }
+        | Command::TenantChange { .. }
+        | Command::TenantDelete { .. }
+        | Command::Alarm { .. }
+        | Command::MemberPublish(_)
+        | Command::MemberForget { .. } => true,
+        Command::Txn(_)
+        | Command::LeaseGrant { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::LeaseCheckpoint { .. }
+        | Command::Compact { .. } => false,
+    }
+}
+
+/// Whether a query may touch many keys, or the disk: then other requests must not wait on its thread.
+fn is_heavy(view: &dyn View, query: &Query) -> bool {
+    match query {
+        Query::Range(range) => is_heavy_range(view, range),
+        Query::Txn(txn) => {
+            let reads = txn.success.iter().chain(&txn.failure);
+            txn.compares
+                .iter()
+                .any(|compare| !compare.range.is_single())
+                || reads
+                    .into_iter()
+                    .any(|op| matches!(op, Op::Range(range) if is_heavy_range(view, range)))
+        }
+        Query::Leases | Query::Tenants => true,
+        Query::Lease { keys, .. } => *keys,
+        Query::Alarms | Query::Members => false,
+    }
+}
+
+fn is_heavy_range(view: &dyn View, range: &Range) -> bool {
+    if range.revision > 0 && range.revision < view.revision() {
+        return true;
+    }
+    if range.range.is_single() || range.count_only {
+        return false;
+    }
+    let count = Range {
+        count_only: true,
+        ..Range::of(range.space, range.range.clone())
+    };
+    view.range(&count)
+        .is_ok_and(|reply| reply.count > LIGHT_KEYS_MAX)
+}
+
+/// Runs work that may take long without holding up the tasks queued on this thread.
+pub fn off_the_reactor<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+/// Now, by this member's wall clock, in milliseconds since the Unix epoch; zero before it.
+fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,207 @@
+//! The client port: accepts, encrypts, and hands each connection to HTTP.
+//!
+//! ```text
+//!   accept -> room for one more? -> nodelay -> TLS (if on) -> HTTP/1 or HTTP/2 -> door
+//! ```
+//!
+//! Everything a stranger can make grow has a bound here: connections, the time of a handshake, the time until
+//! the first byte, the size of headers, streams per connection, streams that are reset as soon as opened.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics;
+use crate::service::door::Door;
+
+/// A connection must say something within this time after it was opened.
+const FIRST_BYTE: Duration = Duration::from_secs(30);
+/// A TLS handshake must end within this time.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A quiet connection is asked whether it is still there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
+/// And must answer within this time.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The headers of one request, in bytes.
+const HEADER_LIST_BYTES: u32 = 64 << 10;
+/// What one stream may send before it is read from: a whole request without a round trip.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// What all streams of a connection may send before they are read from.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Streams that were reset before they were looked at; more end the connection (rapid reset).
+const PENDING_RESETS: usize = 64;
+/// Bytes of an answer that wait for the client to read them, per stream.
+const SEND_BUFFER: usize = 256 << 10;
+/// Between two tries to accept when the system refuses (too many open files).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The certificate a client showed and that was verified; stands in the request's extensions.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate(pub CertificateDer<'static>);
+
+/// One client port.
+pub struct Listener {
+    /// The socket, bound and listening.
+    pub socket: TcpListener,
+    /// Certificates, if the port is encrypted.
+    pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    /// Where requests go.
+    pub door: Door,
+    /// Room for connections, shared by all ports of this member.
+    pub room: Arc<Semaphore>,
+    /// The most streams of one connection.
+    pub streams: u32,
+}
+
+impl Listener {
+    /// Accepts until `stop`; then no new connections. Open ones are asked to end and tracked in `open`.
+    pub async fn serve(self, stop: CancellationToken, open: TaskTracker) {
+        let http = Arc::new(http(self.streams));
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    pause_after(&error).await;
+                    continue;
+                }
+            };
+            let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+                metrics::CONNECTIONS_REFUSED.inc();
+                continue;
+            };
+            let connection = Connection {
+                http: Arc::clone(&http),
+                tls: self.tls.as_ref().map(|tls| tls.load_full()),
+                door: self.door.clone(),
+                _room: room,
+                stop: stop.clone(),
+            };
+            open.spawn(connection.serve(stream, from));
+        }
+    }
+}
+
+/// A failed accept is the client's doing, or there are no file descriptors left: neither ends the port.
+async fn pause_after(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionReset) {
+        tracing::warn!(%error, "a connection could not be accepted");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+fn http(streams: u32) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(FIRST_BYTE)
+        .max_buf_size(HEADER_LIST_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(PENDING_RESETS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    builder
+}
+
+struct Connection {
+    http: Arc<auto::Builder<TokioExecutor>>,
+    tls: Option<Arc<ServerConfig>>,
+    door: Door,
+    _room: OwnedSemaphorePermit,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, from: SocketAddr) {
+        metrics::CONNECTIONS.inc();
+        self.serve_counted(stream, from).await;
+        metrics::CONNECTIONS.dec();
+    }
+
+    async fn serve_counted(self, stream: TcpStream, from: SocketAddr) {
+        // Without it every small answer waits for the client's delayed acknowledgement.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let Some(tls) = self.tls.clone() else {
+            if tokio::time::timeout(FIRST_BYTE, stream.readable())
+                .await
+                .is_ok()
+            {
+                self.speak_http(stream, None, from).await;
+            }
+            return;
+        };
+        let handshake = TlsAcceptor::from(tls).accept(stream);
+        match tokio::time::timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(stream)) => {
+                let certificate = stream
+                    .get_ref()
+                    .1
+                    .peer_certificates()
+                    .and_then(|chain| chain.first())
+                    .map(|leaf| ClientCertificate(leaf.clone().into_owned()));
+                self.speak_http(stream, certificate, from).await;
+            }
+            Ok(Err(error)) => {
+                metrics::HANDSHAKES_FAILED.inc();
+                tracing::debug!(%from, %error, "a TLS handshake failed");
+            }
+            Err(_) => {
+                metrics::HANDSHAKES_FAILED.inc();
+                tracing::debug!(%from, "a TLS handshake took too long");
+            }
+        }
+    }
+
+    async fn speak_http<S>(
+        self,
+        stream: S,
+        certificate: Option<ClientCertificate>,
+        from: SocketAddr,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let door = self.door.for_connection(certificate);
+        let connection = self
+            .http
+            .serve_connection_with_upgrades(TokioIo::new(stream), door);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%from, %error, "a connection ended early");
+        }
+    }
+}
