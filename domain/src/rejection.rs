@@ -121,7 +121,7 @@ pub enum Rejection {
         name: String,
     },
     /// The name is taken.
-    #[error("meridian: tenant {name:?} already exists")]
+    #[error("meridian: tenant \"{name}\" already exists")]
     TenantExists {
         /// The name.
         name: TenantName,
