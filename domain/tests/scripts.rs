@@ -356,9 +356,9 @@ fn scripts(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            scripts(&path, found)
+            scripts(&path, found);
         } else {
-            found.push(path)
+            found.push(path);
         }
     }
 }

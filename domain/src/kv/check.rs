@@ -38,7 +38,7 @@ pub fn range(range: &Range) -> Result<(), Rejection> {
 }
 
 /// A transaction, in etcd's order: the number of operations, each compare and operation on its own, then
-/// keys written twice ([`duplicate`]). Both branches are checked, though only one will run.
+/// keys written twice. Both branches are checked, though only one will run.
 ///
 /// Each level may have [`limits::TXN_OPS_MAX`] compares or operations per branch, less the count of the
 /// levels around it; levels nest at most [`limits::TXN_DEPTH_MAX`] deep.
