@@ -27,6 +27,8 @@ pub enum QuotaKind {
     Watchers,
     /// [`Quota::requests_per_second`].
     RequestsPerSecond,
+    /// Leases held; bounded by [`crate::limits::LEASES_PER_TENANT_MAX`] alone.
+    Leases,
 }
 
 impl std::fmt::Display for QuotaKind {
@@ -36,6 +38,7 @@ impl std::fmt::Display for QuotaKind {
             Self::Keys => "keys",
             Self::Watchers => "watchers",
             Self::RequestsPerSecond => "requests per second",
+            Self::Leases => "leases",
         })
     }
 }
