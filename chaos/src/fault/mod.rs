@@ -1,0 +1,3 @@
+//! What goes wrong.
+
+pub mod process;
