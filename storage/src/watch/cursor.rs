@@ -67,7 +67,7 @@ impl Cursor {
         let next = if watch.start > 0 {
             watch.start.max(GENESIS + 1)
         } else {
-            present + 1
+            present.max(watch.seen) + 1
         };
         Self {
             span,

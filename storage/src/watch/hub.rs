@@ -183,15 +183,19 @@ impl Hub {
     /// Ends every session: the tenant is gone. Their next poll finds [`Self::is_closed`].
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        self.wake_all();
+        if let Some(bell) = &*self.bell.read() {
+            bell();
+        }
+    }
+
+    /// Wakes every session, whether there is something for it or not.
+    pub fn wake_all(&self) {
         let desk = self.desk.lock();
         desk.sessions
             .iter()
             .flatten()
             .for_each(|mailbox| mailbox.wake());
-        drop(desk);
-        if let Some(bell) = &*self.bell.read() {
-            bell();
-        }
     }
 
     /// Whether the tenant is gone.

@@ -240,6 +240,7 @@ impl World {
             space: Space::RAW,
             range,
             start,
+            seen: 0,
             filters,
             form: Form {
                 prev,

@@ -28,6 +28,7 @@ fn watch(id: i64, range: KeyRange, start: Revision, prev: bool) -> Watch {
         space: Space::RAW,
         range,
         start,
+        seen: 0,
         filters: Filters::default(),
         form: Form {
             prev,
@@ -179,5 +180,26 @@ fn threads_that_publish_dispatch_and_read_lose_and_double_nothing() {
             .filter(|r| *r % 5 == reader as Revision)
             .collect();
         assert_eq!(thread.join().unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_watch_that_starts_now_does_not_show_what_its_owner_has_read() {
+    let mut world = World::new(64);
+    let mut session = Session::open(world.hub.clone());
+    let mut any = watch(0, KeyRange::all(), 0, false);
+    any.seen = 2;
+    assert_eq!(session.add(&any, 0).unwrap().revision, 2);
+    for expected in [0, 1] {
+        let made = world.make(vec![vec![(1, true)]]);
+        world.hub.publish(made, world.revision());
+        session.hurry();
+        session.collect(Waker::noop(), 0);
+        let mut seen = 0;
+        while let Step::Batch(batch) = session.next(1 << 20) {
+            seen += batch.events;
+        }
+        assert_eq!(seen, expected);
+        assert_eq!(session.settled(), Some(world.revision()));
     }
 }

@@ -41,6 +41,8 @@ pub struct Watch {
     pub range: KeyRange,
     /// The first revision wanted, past or future; zero for what comes after now.
     pub start: Revision,
+    /// What its owner may have read already: for one that wants what comes after now, now is not before this.
+    pub seen: Revision,
     /// Which events are not wanted.
     pub filters: Filters,
     /// What events carry.
@@ -140,6 +142,7 @@ impl Session {
             .hub
             .add(place, watch.filters, self.mailbox.clone(), slot);
         self.upto = self.upto.max(present);
+        let now = present.max(watch.seen);
         let mut cursor = Cursor::new(watch, span, watcher, present);
         self.future += usize::from(cursor.future);
         self.prev += usize::from(cursor.wants_prev());
@@ -153,7 +156,7 @@ impl Session {
         }
         Some(Added {
             slot,
-            revision: present,
+            revision: now,
         })
     }
 
@@ -263,6 +266,11 @@ impl Session {
     pub fn lost(&self, compacted: Revision) -> Vec<u32> {
         let lost = |slot: &u32| self.cursor(*slot).is_some_and(|c| c.next < compacted);
         self.behind.iter().copied().filter(lost).collect()
+    }
+
+    /// Whether a watch is older than the ring: a piece of history is read, held, or about to be asked for.
+    pub fn reads_past(&self) -> bool {
+        self.reading || !self.behind.is_empty()
     }
 
     /// Whether no watch reads the past (or falls behind) now.
