@@ -112,9 +112,15 @@ impl Place {
     pub(crate) async fn wait(&self) -> Result<()> {
         let turn = async {
             loop {
-                let Some((key, seen_at)) = self.ahead().await? else { return Ok(()) };
-                let mut watch =
-                    self.client.watch(Vec::from(key)).start_revision(seen_at + 1).no_put().await?;
+                let Some((key, seen_at)) = self.ahead().await? else {
+                    return Ok(());
+                };
+                let mut watch = self
+                    .client
+                    .watch(Vec::from(key))
+                    .start_revision(seen_at + 1)
+                    .no_put()
+                    .await?;
                 match watch.next_event().await {
                     // Gone, or the history was compacted away: look again.
                     Some(Ok(_)) | None => {}
@@ -193,9 +199,15 @@ impl Drop for Place {
             let client = self.client.clone();
             runtime.spawn(async move {
                 // If it fails the lease runs out by itself.
-                let _ = match owns_lease {
-                    true => lease.revoke().await.map(drop),
-                    false => client.txn().when(stands).then(Delete::of(key)).await.map(drop),
+                let _ = if owns_lease {
+                    lease.revoke().await.map(drop)
+                } else {
+                    client
+                        .txn()
+                        .when(stands)
+                        .then(Delete::of(key))
+                        .await
+                        .map(drop)
                 };
             });
         }

@@ -15,7 +15,11 @@ use crate::watch::Watch;
 impl Client {
     /// The election `name`. Nothing is sent yet.
     pub fn election(&self, name: impl Into<Vec<u8>>) -> Election {
-        Election { client: self.clone(), name: name.into(), ttl: Duration::from_secs(10) }
+        Election {
+            client: self.clone(),
+            name: name.into(),
+            ttl: Duration::from_secs(10),
+        }
     }
 }
 
@@ -52,7 +56,11 @@ impl Election {
     /// Follows who leads: the present leader first, then every change. Changes that follow each other
     /// fast may be seen as one.
     pub fn observe(&self) -> Observe {
-        Observe { election: self.clone(), watch: None, last: None }
+        Observe {
+            election: self.clone(),
+            watch: None,
+            last: None,
+        }
     }
 
     fn candidates(&self) -> Keys {
@@ -98,7 +106,13 @@ impl Leadership {
         let key = Vec::from(self.place.key().clone());
         let lease = self.place.keep_alive().lease().id();
         let put = Put::new(key, value).lease(lease);
-        let answer = self.place.client().txn().when(self.held()).then(put).await?;
+        let answer = self
+            .place
+            .client()
+            .txn()
+            .when(self.held())
+            .then(put)
+            .await?;
         if !answer.succeeded {
             return Err(self.place.lost("someone else leads"));
         }

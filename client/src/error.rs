@@ -172,12 +172,11 @@ impl Error {
         let code = trailer(&status, "meridian-code").or_else(|| known_text(status.message()));
         let kind = kind_of(&status, code.as_deref(), reach);
         let message = match reach {
-            Reach::Answered => status.message().to_owned(),
             Reach::NotSent => format!("can not connect: {}", root_cause(&status)),
             Reach::Lost if status.source().is_some() => {
                 format!("the connection was lost: {}", root_cause(&status))
             }
-            Reach::Lost => status.message().to_owned(),
+            Reach::Answered | Reach::Lost => status.message().to_owned(),
         };
         Self(Box::new(Inner {
             kind,
@@ -241,7 +240,9 @@ pub(crate) fn trailer(status: &Status, key: &str) -> Option<String> {
 
 /// The deepest error under a status: the one that names the cause.
 fn root_cause(status: &Status) -> String {
-    let Some(mut deepest) = status.source() else { return status.message().to_owned() };
+    let Some(mut deepest) = status.source() else {
+        return status.message().to_owned();
+    };
     while let Some(next) = deepest.source() {
         deepest = next;
     }
@@ -277,9 +278,8 @@ pub(crate) fn known_text(message: &str) -> Option<String> {
 
 fn kind_of(status: &Status, code: Option<&str>, reach: Reach) -> Kind {
     match reach {
-        Reach::NotSent => return Kind::Unavailable,
         Reach::Lost if status.code() == Code::DeadlineExceeded => return Kind::TimedOut,
-        Reach::Lost => return Kind::Unavailable,
+        Reach::NotSent | Reach::Lost => return Kind::Unavailable,
         Reach::Answered => {}
     }
     match code {
@@ -319,11 +319,17 @@ mod tests {
 
     #[test]
     fn a_refused_write_has_a_known_outcome() {
-        let error = of(Status::invalid_argument("etcdserver: key is not provided"), Effect::Write);
+        let error = of(
+            Status::invalid_argument("etcdserver: key is not provided"),
+            Effect::Write,
+        );
         assert_eq!(error.kind(), &Kind::Refused);
         assert_eq!(error.code(), Some("EMPTY_KEY"));
         assert!(!error.outcome_unknown() && !error.is_retryable());
-        assert_eq!(error.to_string(), "put: etcdserver: key is not provided (http://a)");
+        assert_eq!(
+            error.to_string(),
+            "put: etcdserver: key is not provided (http://a)"
+        );
     }
 
     #[test]
@@ -337,8 +343,12 @@ mod tests {
     #[test]
     fn code_and_hint_of_the_trailers_win_over_the_text() {
         let mut status = Status::resource_exhausted("etcdserver: mvcc: database space exceeded");
-        status.metadata_mut().insert("meridian-code", "NO_SPACE_ALARM".parse().unwrap());
-        status.metadata_mut().insert("meridian-hint", "free some".parse().unwrap());
+        status
+            .metadata_mut()
+            .insert("meridian-code", "NO_SPACE_ALARM".parse().unwrap());
+        status
+            .metadata_mut()
+            .insert("meridian-hint", "free some".parse().unwrap());
         let error = of(status, Effect::Write);
         assert_eq!(error.code(), Some("NO_SPACE_ALARM"));
         assert_eq!(error.hint(), Some("free some"));
@@ -347,8 +357,16 @@ mod tests {
 
     #[test]
     fn the_status_stays_reachable_as_the_source() {
-        let error = of(Status::data_loss("etcdserver: corrupt cluster"), Effect::Read);
+        let error = of(
+            Status::data_loss("etcdserver: corrupt cluster"),
+            Effect::Read,
+        );
         assert_eq!(error.status().unwrap().code(), Code::DataLoss);
-        assert!(std::error::Error::source(&error).unwrap().downcast_ref::<Status>().is_some());
+        assert!(
+            std::error::Error::source(&error)
+                .unwrap()
+                .downcast_ref::<Status>()
+                .is_some()
+        );
     }
 }

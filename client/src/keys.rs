@@ -24,7 +24,10 @@ const OPEN: &[u8] = b"\0";
 impl Keys {
     /// One key.
     pub fn one(key: impl Into<Vec<u8>>) -> Self {
-        Self { key: key.into().into(), range_end: Bytes::new() }
+        Self {
+            key: key.into().into(),
+            range_end: Bytes::new(),
+        }
     }
 
     /// Every key that begins with `prefix`; an empty prefix is every key.
@@ -34,24 +37,40 @@ impl Keys {
             return Self::all();
         }
         let range_end = prefix_end(&prefix).unwrap_or(Bytes::from_static(OPEN));
-        Self { key: prefix, range_end }
+        Self {
+            key: prefix,
+            range_end,
+        }
     }
 
     /// Every key from `start` on, below `end`.
     pub fn range(start: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) -> Self {
-        Self { key: start.into().into(), range_end: end.into().into() }
+        Self {
+            key: start.into().into(),
+            range_end: end.into().into(),
+        }
     }
 
     /// Every key from `start` on.
     pub fn from_key(start: impl Into<Vec<u8>>) -> Self {
         let start = Bytes::from(start.into());
-        let key = if start.is_empty() { Bytes::from_static(OPEN) } else { start };
-        Self { key, range_end: Bytes::from_static(OPEN) }
+        let key = if start.is_empty() {
+            Bytes::from_static(OPEN)
+        } else {
+            start
+        };
+        Self {
+            key,
+            range_end: Bytes::from_static(OPEN),
+        }
     }
 
     /// Every key.
     pub fn all() -> Self {
-        Self { key: Bytes::from_static(OPEN), range_end: Bytes::from_static(OPEN) }
+        Self {
+            key: Bytes::from_static(OPEN),
+            range_end: Bytes::from_static(OPEN),
+        }
     }
 
     /// Whether this is one key.
@@ -67,7 +86,10 @@ impl Keys {
     /// The same keys, from just after `key` on.
     pub(crate) fn after(&self, key: &Bytes) -> Self {
         let next = [key.as_ref(), &[0]].concat();
-        Self { key: next.into(), range_end: self.range_end.clone() }
+        Self {
+            key: next.into(),
+            range_end: self.range_end.clone(),
+        }
     }
 }
 
@@ -90,7 +112,10 @@ mod tests {
         assert_eq!(wire(&Keys::one("a")), (&b"a"[..], &b""[..]));
         assert_eq!(wire(&Keys::prefix("a")), (&b"a"[..], &b"b"[..]));
         assert_eq!(wire(&Keys::prefix("")), (&b"\0"[..], &b"\0"[..]));
-        assert_eq!(wire(&Keys::prefix([0xff, 0xff])), (&[0xff, 0xff][..], &b"\0"[..]));
+        assert_eq!(
+            wire(&Keys::prefix([0xff, 0xff])),
+            (&[0xff, 0xff][..], &b"\0"[..])
+        );
         assert_eq!(wire(&Keys::from_key("a")), (&b"a"[..], &b"\0"[..]));
         assert_eq!(wire(&Keys::range("a", "c")), (&b"a"[..], &b"c"[..]));
     }

@@ -27,21 +27,29 @@ impl Client {
             ttl: i64::try_from(seconds).unwrap_or(i64::MAX),
             id: 0,
         };
-        Grant { client: self.clone(), request }
+        Grant {
+            client: self.clone(),
+            request,
+        }
     }
 
     /// The lease with this id. Nothing is sent.
     pub fn lease(&self, id: i64) -> Lease {
-        Lease { client: self.clone(), id, ttl: Duration::ZERO, granted: None }
+        Lease {
+            client: self.clone(),
+            id,
+            ttl: Duration::ZERO,
+            granted: None,
+        }
     }
 
     /// The ids of all leases of the tenant.
     pub async fn leases(&self) -> Result<Vec<i64>> {
-        let send = |channel, request| async move {
-            LeaseClient::new(channel).lease_leases(request).await
-        };
-        let answer =
-            self.call(Call::read("lease list"), wire::LeaseLeasesRequest {}, send).await?;
+        let send =
+            |channel, request| async move { LeaseClient::new(channel).lease_leases(request).await };
+        let answer = self
+            .call(Call::read("lease list"), wire::LeaseLeasesRequest {}, send)
+            .await?;
         Ok(answer.leases.into_iter().map(|lease| lease.id).collect())
     }
 }
@@ -71,13 +79,16 @@ impl IntoFuture for Grant {
             let send = |channel, request| async move {
                 LeaseClient::new(channel).lease_grant(request).await
             };
-            let sent = Instant::now();
-            let answer = self.client.call(Call::write("lease grant"), self.request, send).await?;
+            let asked_at = Instant::now();
+            let answer = self
+                .client
+                .call(Call::write("lease grant"), self.request, send)
+                .await?;
             Ok(Lease {
                 client: self.client,
                 id: answer.id,
                 ttl: seconds(answer.ttl),
-                granted: Some(sent),
+                granted: Some(asked_at),
             })
         })
     }
@@ -118,20 +129,28 @@ impl Lease {
     /// Ends the lease; every key attached to it is deleted. Returns the revision after that.
     pub async fn revoke(&self) -> Result<i64> {
         let request = wire::LeaseRevokeRequest { id: self.id };
-        let send = |channel, request| async move {
-            LeaseClient::new(channel).lease_revoke(request).await
-        };
-        let answer = self.client.call(Call::write("lease revoke"), request, send).await?;
+        let send =
+            |channel, request| async move { LeaseClient::new(channel).lease_revoke(request).await };
+        let answer = self
+            .client
+            .call(Call::write("lease revoke"), request, send)
+            .await?;
         Ok(crate::kv::revision_of(answer.header.as_ref()))
     }
 
     /// How the lease stands, with its keys or without.
     pub async fn status(&self, with_keys: bool) -> Result<LeaseStatus> {
-        let request = wire::LeaseTimeToLiveRequest { id: self.id, keys: with_keys };
+        let request = wire::LeaseTimeToLiveRequest {
+            id: self.id,
+            keys: with_keys,
+        };
         let send = |channel, request| async move {
             LeaseClient::new(channel).lease_time_to_live(request).await
         };
-        let answer = self.client.call(Call::read("lease status"), request, send).await?;
+        let answer = self
+            .client
+            .call(Call::read("lease status"), request, send)
+            .await?;
         Ok(LeaseStatus {
             remaining: (answer.ttl >= 0).then(|| seconds(answer.ttl)),
             granted: seconds(answer.granted_ttl),
@@ -161,7 +180,10 @@ impl Lease {
         let call = Call::read("lease keep-alive").to(To::Leader).within(limit);
         let answer = self.client.call(call, request, send).await?;
         if answer.ttl <= 0 {
-            return Err(Error::lost("lease keep-alive", "the lease expired or was revoked"));
+            return Err(Error::lost(
+                "lease keep-alive",
+                "the lease expired or was revoked",
+            ));
         }
         Ok(seconds(answer.ttl))
     }
@@ -177,7 +199,11 @@ impl Lease {
                 tx.send_replace(Some(lost));
             }
         });
-        KeepAlive { lease: self.clone(), state, _stop: stop.drop_guard() }
+        KeepAlive {
+            lease: self.clone(),
+            state,
+            _stop: stop.drop_guard(),
+        }
     }
 }
 

@@ -28,32 +28,32 @@
 //!
 //! Deliberately absent: blocking calls, name resolution and service discovery, and any global state.
 
+mod connect;
 mod error;
 mod options;
-mod retry;
 mod request_id;
-mod connect;
+mod retry;
 
+mod contend;
+mod election;
 mod keys;
 mod kv;
-mod watch;
 mod lease;
-mod contend;
 mod lock;
-mod election;
+mod watch;
 
-mod tenant;
-mod member;
 mod maintenance;
+mod member;
 mod snapshot;
+mod tenant;
 
 pub use connect::Client;
 pub use election::{Election, Leadership, Observe};
 pub use error::{Error, Kind, Result};
 pub use keys::Keys;
 pub use kv::{
-    Compact, Compare, CompareNumber, CompareValue, Delete, Deleted, Found, Get, Op, OpAnswer, Order,
-    Pages, Put, Range, SortBy, Txn, TxnAnswer, Written,
+    Compact, Compare, CompareNumber, CompareValue, Delete, Deleted, Found, Get, Op, OpAnswer,
+    Order, Pages, Put, Range, SortBy, Txn, TxnAnswer, Written,
 };
 pub use lease::{Grant, KeepAlive, Lease, LeaseStatus};
 pub use lock::{Lock, LockBuilder};

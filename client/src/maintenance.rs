@@ -113,11 +113,11 @@ impl Client {
     /// How the member at one of the client's endpoints is; from its own state, also without a leader.
     pub async fn status(&self, endpoint: &str) -> Result<MemberStatus> {
         let to = To::One(self.member_at("status", endpoint)?);
-        let send = |channel, request| async move {
-            MaintenanceClient::new(channel).status(request).await
-        };
-        let answer =
-            self.call(Call::read("status").to(to), wire::StatusRequest {}, send).await?;
+        let send =
+            |channel, request| async move { MaintenanceClient::new(channel).status(request).await };
+        let answer = self
+            .call(Call::read("status").to(to), wire::StatusRequest {}, send)
+            .await?;
         let header = answer.header.unwrap_or_default();
         Ok(MemberStatus {
             cluster_id: header.cluster_id,
@@ -165,7 +165,9 @@ impl Client {
             disk_bytes: answer.disk_bytes,
             memory_bytes: answer.memory_bytes,
             uptime: Duration::from_secs(answer.uptime_seconds),
-            digest: answer.digest.map(|digest| (digest.applied_index, digest.digest)),
+            digest: answer
+                .digest
+                .map(|digest| (digest.applied_index, digest.digest)),
         }))
     }
 
@@ -190,14 +192,19 @@ impl Client {
         let send = |channel, request| async move {
             MaintenanceClient::new(channel).defragment(request).await
         };
-        let call = Call::read("defragment").to(to).within(Duration::from_secs(600));
+        let call = Call::read("defragment")
+            .to(to)
+            .within(Duration::from_mins(10));
         self.call(call, wire::DefragmentRequest {}, send).await?;
         Ok(())
     }
 
     /// The alarms that are raised.
     pub async fn alarms(&self) -> Result<Vec<Alarm>> {
-        let request = wire::AlarmRequest { action: AlarmAction::Get.into(), ..Default::default() };
+        let request = wire::AlarmRequest {
+            action: AlarmAction::Get.into(),
+            ..Default::default()
+        };
         self.alarm(Call::read("alarm list"), request).await
     }
 
@@ -216,9 +223,8 @@ impl Client {
     }
 
     async fn alarm(&self, call: Call, request: wire::AlarmRequest) -> Result<Vec<Alarm>> {
-        let send = |channel, request| async move {
-            MaintenanceClient::new(channel).alarm(request).await
-        };
+        let send =
+            |channel, request| async move { MaintenanceClient::new(channel).alarm(request).await };
         let answer = self.call(call, request, send).await?;
         let alarms = answer.alarms.into_iter().filter_map(|alarm| {
             let kind = match alarm.alarm() {
@@ -226,7 +232,10 @@ impl Client {
                 wire::AlarmType::Nospace => AlarmKind::NoSpace,
                 wire::AlarmType::Corrupt => AlarmKind::Corrupt,
             };
-            Some(Alarm { member_id: alarm.member_id, kind })
+            Some(Alarm {
+                member_id: alarm.member_id,
+                kind,
+            })
         });
         Ok(alarms.collect())
     }

@@ -66,13 +66,18 @@ impl Client {
 
     /// Adds a member that other members will reach at `peer_urls`, with a vote or as a learner.
     pub async fn member_add(&self, peer_urls: Vec<String>, is_learner: bool) -> Result<Membership> {
-        let request = wire::MemberAddRequest { peer_ur_ls: peer_urls, is_learner };
-        let send = |channel, request| async move {
-            ClusterClient::new(channel).member_add(request).await
+        let request = wire::MemberAddRequest {
+            peer_ur_ls: peer_urls,
+            is_learner,
         };
+        let send =
+            |channel, request| async move { ClusterClient::new(channel).member_add(request).await };
         let answer = self.call(Call::change("member add"), request, send).await?;
         let membership = Membership::of(answer.header, answer.members);
-        Ok(Membership { added: answer.member.map(member), ..membership })
+        Ok(Membership {
+            added: answer.member.map(member),
+            ..membership
+        })
     }
 
     /// Removes a member for good; its id is never used again.
@@ -81,17 +86,24 @@ impl Client {
         let send = |channel, request| async move {
             ClusterClient::new(channel).member_remove(request).await
         };
-        let answer = self.call(Call::change("member remove"), request, send).await?;
+        let answer = self
+            .call(Call::change("member remove"), request, send)
+            .await?;
         Ok(Membership::of(answer.header, answer.members))
     }
 
     /// Changes where the other members reach a member.
     pub async fn member_update(&self, id: u64, peer_urls: Vec<String>) -> Result<Membership> {
-        let request = wire::MemberUpdateRequest { id, peer_ur_ls: peer_urls };
+        let request = wire::MemberUpdateRequest {
+            id,
+            peer_ur_ls: peer_urls,
+        };
         let send = |channel, request| async move {
             ClusterClient::new(channel).member_update(request).await
         };
-        let answer = self.call(Call::change("member update"), request, send).await?;
+        let answer = self
+            .call(Call::change("member update"), request, send)
+            .await?;
         Ok(Membership::of(answer.header, answer.members))
     }
 
@@ -101,7 +113,9 @@ impl Client {
         let send = |channel, request| async move {
             ClusterClient::new(channel).member_promote(request).await
         };
-        let answer = self.call(Call::change("member promote"), request, send).await?;
+        let answer = self
+            .call(Call::change("member promote"), request, send)
+            .await?;
         Ok(Membership::of(answer.header, answer.members))
     }
 
@@ -125,7 +139,12 @@ impl Client {
         let send = |channel, request| async move {
             MaintenanceClient::new(channel).move_leader(request).await
         };
-        self.call(Call::change("move leader").to(To::One(leader)), request, send).await?;
+        self.call(
+            Call::change("move leader").to(To::One(leader)),
+            request,
+            send,
+        )
+        .await?;
         Ok(())
     }
 }

@@ -23,12 +23,19 @@ pub(crate) struct RequestIds {
 impl RequestIds {
     /// A source whose ids no other source hands out.
     pub(crate) fn new() -> Self {
-        Self { client: format!("{:032x}", rand::random::<u128>()), next: AtomicU64::new(1) }
+        Self {
+            client: format!("{:032x}", rand::random::<u128>()),
+            next: AtomicU64::new(1),
+        }
     }
 
     /// The next id: at most 49 printable characters.
     pub(crate) fn next(&self) -> String {
-        format!("{}-{:x}", self.client, self.next.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{}-{:x}",
+            self.client,
+            self.next.fetch_add(1, Ordering::Relaxed)
+        )
     }
 }
 
@@ -42,6 +49,9 @@ mod tests {
         let all = [a.next(), a.next(), b.next(), b.next()];
         let unique: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(unique.len(), 4);
-        assert!(all.iter().all(|id| id.len() <= meridian_domain::limits::REQUEST_ID_BYTES_MAX));
+        assert!(
+            all.iter()
+                .all(|id| id.len() <= meridian_domain::limits::REQUEST_ID_BYTES_MAX)
+        );
     }
 }

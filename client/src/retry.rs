@@ -52,7 +52,9 @@ impl Reach {
         if status.metadata().contains_key(LOST) {
             return Self::Lost;
         }
-        let Some(mut error) = status.source() else { return Self::Answered };
+        let Some(mut error) = status.source() else {
+            return Self::Answered;
+        };
         loop {
             if error.is::<tonic::ConnectError>() {
                 return Self::NotSent;
@@ -77,7 +79,9 @@ const LOST: &str = "meridian-client-lost";
 /// The status of an attempt that was given up on.
 pub(crate) fn gave_up(after: Duration) -> Status {
     let mut status = Status::deadline_exceeded(format!("no answer within {after:.1?}"));
-    status.metadata_mut().insert(LOST, tonic::metadata::MetadataValue::from_static("1"));
+    status
+        .metadata_mut()
+        .insert(LOST, tonic::metadata::MetadataValue::from_static("1"));
     status
 }
 
@@ -142,11 +146,9 @@ pub(crate) fn verdict(effect: Effect, has_request_id: bool, status: &Status) -> 
 /// Whether another try, here or elsewhere, can end differently.
 fn is_passing(status: &Status) -> bool {
     match status.code() {
-        Code::Unavailable => true,
+        Code::Unavailable | Code::Aborted => true,
         // A learner of etcd refuses everything but serializable reads; another member will not.
-        Code::FailedPrecondition => {
-            status.message() == "etcdserver: rpc not supported for learner"
-        }
+        Code::FailedPrecondition => status.message() == "etcdserver: rpc not supported for learner",
         // etcd lets these two slip out without a code of their own.
         Code::Unknown => matches!(
             status.message(),
@@ -155,7 +157,6 @@ fn is_passing(status: &Status) -> bool {
         Code::ResourceExhausted => {
             crate::error::trailer(status, "meridian-code").as_deref() == Some("TOO_MANY_REQUESTS")
         }
-        Code::Aborted => true,
         _ => false,
     }
 }
@@ -190,7 +191,9 @@ impl Policy {
     /// The longest pause after `failures` failed attempts.
     fn ceiling(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);
-        self.pause_first.saturating_mul(1 << doublings).min(self.pause_max)
+        self.pause_first
+            .saturating_mul(1 << doublings)
+            .min(self.pause_max)
     }
 }
 
@@ -208,14 +211,18 @@ impl Budget {
     const RETRY: u32 = 10;
 
     pub(crate) fn new() -> Self {
-        Self { tokens: AtomicU32::new(Self::FULL) }
+        Self {
+            tokens: AtomicU32::new(Self::FULL),
+        }
     }
 
     /// Notes a call that succeeded.
     pub(crate) fn earn(&self) {
-        let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
-            (tokens < Self::FULL).then_some(tokens + 1)
-        });
+        let _ = self
+            .tokens
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
+                (tokens < Self::FULL).then_some(tokens + 1)
+            });
     }
 
     /// Takes what a retry costs; false if there is not enough.
@@ -234,14 +241,19 @@ mod tests {
     use super::*;
 
     fn coded(mut status: Status, code: &'static str) -> Status {
-        status.metadata_mut().insert("meridian-code", code.parse().unwrap());
+        status
+            .metadata_mut()
+            .insert("meridian-code", code.parse().unwrap());
         status
     }
 
     #[test]
     fn reads_are_repeated_when_a_member_can_not_serve_and_never_when_refused() {
         let read = |status| verdict(Effect::Read, false, &status);
-        assert_eq!(read(Status::unavailable("etcdserver: no leader")), Verdict::Again);
+        assert_eq!(
+            read(Status::unavailable("etcdserver: no leader")),
+            Verdict::Again
+        );
         assert_eq!(read(gave_up(Duration::from_secs(1))), Verdict::Again);
         assert_eq!(read(Status::out_of_range("compacted")), Verdict::Stop);
         assert_eq!(read(Status::permission_denied("no")), Verdict::Stop);
@@ -251,7 +263,10 @@ mod tests {
     fn a_write_that_may_have_happened_is_repeated_only_under_a_request_id() {
         let lost = gave_up(Duration::from_secs(1));
         assert_eq!(verdict(Effect::Write, false, &lost), Verdict::Stop);
-        assert_eq!(verdict(Effect::Write, true, &lost), Verdict::AgainIfDeduplicated);
+        assert_eq!(
+            verdict(Effect::Write, true, &lost),
+            Verdict::AgainIfDeduplicated
+        );
         let shed = coded(Status::resource_exhausted("busy"), "TOO_MANY_REQUESTS");
         assert_eq!(verdict(Effect::Write, false, &shed), Verdict::Again);
         let refused = coded(Status::resource_exhausted("full"), "QUOTA_EXCEEDED");
@@ -263,17 +278,17 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let nobody = listener.local_addr().unwrap();
         drop(listener);
-        let channel =
-            tonic::transport::Endpoint::new(format!("http://{nobody}")).unwrap().connect_lazy();
+        let channel = tonic::transport::Endpoint::new(format!("http://{nobody}"))
+            .unwrap()
+            .connect_lazy();
         let mut client = tonic::client::Grpc::new(channel);
-        let status = match client.ready().await {
-            Err(error) => Status::from_error(Box::new(error)),
-            Ok(()) => {
-                let codec = tonic_prost::ProstCodec::<(), ()>::default();
-                let path = http::uri::PathAndQuery::from_static("/a.B/C");
-                client.unary(tonic::Request::new(()), path, codec).await.unwrap_err()
-            }
-        };
+        client.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let path = http::uri::PathAndQuery::from_static("/a.B/C");
+        let status = client
+            .unary(tonic::Request::new(()), path, codec)
+            .await
+            .unwrap_err();
         assert_eq!(Reach::of(&status), Reach::NotSent, "{status:?}");
     }
 

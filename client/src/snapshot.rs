@@ -24,14 +24,21 @@ impl Client {
         let mut service =
             MaintenanceClient::new(member.channel()).max_decoding_message_size(usize::MAX);
         let url = member.url().clone();
-        let status = |status| Error::from_status("snapshot", status, Effect::Read, Some(url.clone()));
+        let status =
+            |status| Error::from_status("snapshot", status, Effect::Read, Some(url.clone()));
         let opened = tokio::time::timeout(self.inner().options.timeout, service.snapshot(request));
         let stream = match opened.await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(refused)) => return Err(status(refused)),
             Err(_) => return Err(status(crate::retry::gave_up(self.inner().options.timeout))),
         };
-        Ok(Snapshot { stream, sum: Sha256::new(), held: None, done: false, url })
+        Ok(Snapshot {
+            stream,
+            sum: Sha256::new(),
+            held: None,
+            done: false,
+            url,
+        })
     }
 }
 
@@ -84,9 +91,14 @@ impl Snapshot {
 
     fn verify(&mut self) -> Result<()> {
         let damaged = |what: &str| Error::of(Kind::Damaged, "snapshot", what);
-        let sum = self.held.take().ok_or_else(|| damaged("the snapshot is empty"))?;
+        let sum = self
+            .held
+            .take()
+            .ok_or_else(|| damaged("the snapshot is empty"))?;
         if sum.bytes.as_ref() != self.sum.finalize_reset().as_slice() {
-            return Err(damaged("the snapshot was cut short or damaged on the way; fetch it again"));
+            return Err(damaged(
+                "the snapshot was cut short or damaged on the way; fetch it again",
+            ));
         }
         Ok(())
     }

@@ -46,7 +46,9 @@ impl Client {
         let send = |channel, request| async move {
             TenantServiceClient::new(channel).create(request).await
         };
-        let answer = self.call(Call::write("tenant create"), request, send).await?;
+        let answer = self
+            .call(Call::write("tenant create"), request, send)
+            .await?;
         tenant("tenant create", answer.tenant)
     }
 
@@ -58,16 +60,23 @@ impl Client {
                 .list(request)
                 .await
         };
-        let answer = self.call(Call::read("tenant list"), api::ListTenantsRequest {}, send).await?;
-        answer.tenants.into_iter().map(|t| tenant("tenant list", Some(t))).collect()
+        let answer = self
+            .call(Call::read("tenant list"), api::ListTenantsRequest {}, send)
+            .await?;
+        answer
+            .tenants
+            .into_iter()
+            .map(|t| tenant("tenant list", Some(t)))
+            .collect()
     }
 
     /// One tenant.
     pub async fn tenant_show(&self, name: &str) -> Result<Tenant> {
-        let request = api::GetTenantRequest { name: name.to_owned() };
-        let send = |channel, request| async move {
-            TenantServiceClient::new(channel).get(request).await
+        let request = api::GetTenantRequest {
+            name: name.to_owned(),
         };
+        let send =
+            |channel, request| async move { TenantServiceClient::new(channel).get(request).await };
         let answer = self.call(Call::read("tenant show"), request, send).await?;
         tenant("tenant show", answer.tenant)
     }
@@ -87,17 +96,22 @@ impl Client {
         let send = |channel, request| async move {
             TenantServiceClient::new(channel).change(request).await
         };
-        let answer = self.call(Call::write("tenant change"), request, send).await?;
+        let answer = self
+            .call(Call::write("tenant change"), request, send)
+            .await?;
         tenant("tenant change", answer.tenant)
     }
 
     /// Removes a tenant with everything in it. There is no way back.
     pub async fn tenant_delete(&self, name: &str) -> Result<()> {
-        let request = api::DeleteTenantRequest { name: name.to_owned() };
+        let request = api::DeleteTenantRequest {
+            name: name.to_owned(),
+        };
         let send = |channel, request| async move {
             TenantServiceClient::new(channel).delete(request).await
         };
-        self.call(Call::write("tenant delete"), request, send).await?;
+        self.call(Call::write("tenant delete"), request, send)
+            .await?;
         Ok(())
     }
 }
@@ -112,12 +126,19 @@ fn quota_to_wire(quota: Quota) -> api::Quota {
 }
 
 fn retention_to_wire(retention: Retention) -> api::Retention {
-    api::Retention { revisions: retention.revisions, seconds: retention.seconds }
+    api::Retention {
+        revisions: retention.revisions,
+        seconds: retention.seconds,
+    }
 }
 
 fn tenant(operation: &'static str, tenant: Option<api::Tenant>) -> Result<Tenant> {
     let Some(tenant) = tenant else {
-        return Err(Error::of(Kind::Internal, operation, "the answer holds no tenant"));
+        return Err(Error::of(
+            Kind::Internal,
+            operation,
+            "the answer holds no tenant",
+        ));
     };
     let quota = tenant.quota.unwrap_or_default();
     let retention = tenant.retention.unwrap_or_default();
@@ -131,9 +152,15 @@ fn tenant(operation: &'static str, tenant: Option<api::Tenant>) -> Result<Tenant
             watchers: quota.watchers,
             requests_per_second: quota.requests_per_second,
         },
-        retention: Retention { revisions: retention.revisions, seconds: retention.seconds },
+        retention: Retention {
+            revisions: retention.revisions,
+            seconds: retention.seconds,
+        },
         created: SystemTime::UNIX_EPOCH + Duration::from_millis(tenant.created_unix_ms),
-        usage: Usage { bytes: usage.bytes, keys: usage.keys },
+        usage: Usage {
+            bytes: usage.bytes,
+            keys: usage.keys,
+        },
         revision: tenant.revision,
         compacted_revision: tenant.compacted_revision,
     })

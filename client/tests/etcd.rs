@@ -2,7 +2,12 @@
 //!
 //! Without etcd on the machine these tests are shown as ignored.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
 
 mod cluster;
 
@@ -17,7 +22,11 @@ async fn events_until(watch: &mut Watch, key: &str) -> Vec<Event> {
     let mut events = vec![];
     loop {
         let next = tokio::time::timeout(Duration::from_secs(60), watch.next_event());
-        let event = next.await.expect("an event in time").expect("the watch is open").unwrap();
+        let event = next
+            .await
+            .expect("an event in time")
+            .expect("the watch is open")
+            .unwrap();
         events.push(event);
         if events.last().unwrap().key() == key {
             return events;
@@ -36,7 +45,16 @@ async fn keys_are_written_read_compared_and_deleted() {
     assert_eq!(second.revision, first.revision + 1);
     assert_eq!(second.prev_kv.unwrap().value, "one");
     assert_eq!(client.get("a/1").await.unwrap().unwrap().version, 2);
-    assert_eq!(client.get("a/1").revision(first.revision).await.unwrap().unwrap().value, "one");
+    assert_eq!(
+        client
+            .get("a/1")
+            .revision(first.revision)
+            .await
+            .unwrap()
+            .unwrap()
+            .value,
+        "one"
+    );
     assert_eq!(client.get("none").await.unwrap(), None);
 
     let txn = client
@@ -51,8 +69,20 @@ async fn keys_are_written_read_compared_and_deleted() {
     assert_eq!(answer.range(1).unwrap().count, 2);
     let answer = txn.await.unwrap();
     assert!(!answer.succeeded);
-    assert_eq!(client.range(Keys::all()).count_only().await.unwrap().count, 1);
-    assert_eq!(client.delete(Keys::prefix("a/")).prev_kv().await.unwrap().prev_kvs.len(), 1);
+    assert_eq!(
+        client.range(Keys::all()).count_only().await.unwrap().count,
+        1
+    );
+    assert_eq!(
+        client
+            .delete(Keys::prefix("a/"))
+            .prev_kv()
+            .await
+            .unwrap()
+            .prev_kvs
+            .len(),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +111,10 @@ async fn a_refusal_has_a_kind_and_a_code_and_a_known_outcome() {
     let etcd = Etcd::start(1).await;
     let client = etcd.client().await;
     let no_lease = client.put("k", "v").lease(99).await.unwrap_err();
-    assert_eq!((no_lease.kind(), no_lease.code()), (&Kind::NotFound, Some("LEASE_NOT_FOUND")));
+    assert_eq!(
+        (no_lease.kind(), no_lease.code()),
+        (&Kind::NotFound, Some("LEASE_NOT_FOUND"))
+    );
     assert!(!no_lease.outcome_unknown() && !no_lease.is_retryable());
 
     let revision = client.put("k", "v").await.unwrap().revision;
@@ -91,22 +124,41 @@ async fn a_refusal_has_a_kind_and_a_code_and_a_known_outcome() {
     assert_eq!(old.kind(), &Kind::Compacted { compacted: None });
     let mut watch = client.watch("k").start_revision(1).await.unwrap();
     let error = watch.next().await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), &Kind::Compacted { compacted: Some(revision) });
+    assert_eq!(
+        error.kind(),
+        &Kind::Compacted {
+            compacted: Some(revision)
+        }
+    );
     assert!(watch.next().await.is_none());
 
     let range = client.watch(Keys::range("b", "a")).await.unwrap_err();
     assert_eq!(range.kind(), &Kind::Refused);
-    assert_eq!(client.tenants().await.unwrap_err().kind(), &Kind::Unsupported);
+    assert_eq!(
+        client.tenants().await.unwrap_err().kind(),
+        &Kind::Unsupported
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(has_etcd), ignore = "etcd is not installed")]
 async fn watches_share_streams_and_each_sees_its_own_keys() {
     let etcd = Etcd::start(1).await;
-    let client = etcd.client_with(Options { watch_streams: 2, ..Options::default() }).await;
+    let client = etcd
+        .client_with(Options {
+            watch_streams: 2,
+            ..Options::default()
+        })
+        .await;
     let mut watches = vec![];
     for i in 0..50 {
-        watches.push(client.watch(Keys::prefix(format!("w/{i:02}/"))).prev_kv().await.unwrap());
+        watches.push(
+            client
+                .watch(Keys::prefix(format!("w/{i:02}/")))
+                .prev_kv()
+                .await
+                .unwrap(),
+        );
     }
     for i in 0..50 {
         client.put(format!("w/{i:02}/a"), "1").await.unwrap();
@@ -120,21 +172,31 @@ async fn watches_share_streams_and_each_sees_its_own_keys() {
             match event {
                 Event::Put { kv, .. } => assert_eq!(kv.value, expected),
                 Event::Delete { prev_kv, .. } => {
-                    assert_eq!((prev_kv.unwrap().value.as_ref(), expected), (&b"2"[..], "gone"));
+                    assert_eq!(
+                        (prev_kv.unwrap().value.as_ref(), expected),
+                        (&b"2"[..], "gone")
+                    );
                 }
             }
         }
     }
     watches.truncate(1);
     client.put("w/00/z", "still here").await.unwrap();
-    assert_eq!(watches[0].next_event().await.unwrap().unwrap().key(), "w/00/z");
+    assert_eq!(
+        watches[0].next_event().await.unwrap().unwrap().key(),
+        "w/00/z"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(has_etcd), ignore = "etcd is not installed")]
 async fn a_reader_that_falls_behind_gets_everything_and_delays_nobody() {
     let etcd = Etcd::start(1).await;
-    let options = Options { watch_streams: 1, watch_buffer: 2, ..Options::default() };
+    let options = Options {
+        watch_streams: 1,
+        watch_buffer: 2,
+        ..Options::default()
+    };
     let client = etcd.client_with(options).await;
     let mut slow = client.watch(Keys::prefix("s/")).await.unwrap();
     let mut quick = client.watch(Keys::prefix("s/")).await.unwrap();
@@ -181,14 +243,20 @@ async fn watches_and_calls_go_on_while_members_are_killed_one_after_another() {
     let written = writer.await.unwrap();
     while client.put("f/end", "x").await.is_err() {}
     let events = events_until(&mut watch, "f/end").await;
-    let seen: Vec<String> =
-        events.iter().map(|e| String::from_utf8(e.key().to_vec()).unwrap()).collect();
+    let seen: Vec<String> = events
+        .iter()
+        .map(|e| String::from_utf8(e.key().to_vec()).unwrap())
+        .collect();
     let unique: HashSet<&String> = seen.iter().collect();
     assert_eq!(unique.len(), seen.len(), "an event came twice");
     let missing: Vec<_> = written.iter().filter(|key| !unique.contains(key)).collect();
     assert!(missing.is_empty(), "events are missing: {missing:?}");
     assert!(events.is_sorted_by_key(Event::revision));
-    assert!(written.len() > 300, "only {} writes succeeded", written.len());
+    assert!(
+        written.len() > 300,
+        "only {} writes succeeded",
+        written.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,15 +294,28 @@ async fn a_lock_has_one_holder_and_tokens_grow() {
         second
     });
     // The second is in the queue once it has a key there, and then it must not get the lock.
-    while client.range(Keys::prefix("mutex/")).count_only().await.unwrap().count < 2 {}
+    while client
+        .range(Keys::prefix("mutex/"))
+        .count_only()
+        .await
+        .unwrap()
+        .count
+        < 2
+    {}
     assert!(rx.try_recv().is_err());
     let token = first.token();
-    let fenced = client.txn().when(first.held()).then(Put::new("guarded", "1"));
+    let fenced = client
+        .txn()
+        .when(first.held())
+        .then(Put::new("guarded", "1"));
     assert!(fenced.clone().await.unwrap().succeeded);
     first.unlock().await.unwrap();
     let second = waiting.await.unwrap();
     assert!(second.token() > token);
-    assert!(!fenced.await.unwrap().succeeded, "a stale token must not pass");
+    assert!(
+        !fenced.await.unwrap().succeeded,
+        "a stale token must not pass"
+    );
 
     // A holder whose key is removed behind its back is told by its fence, one whose lease ends at once.
     let key = String::from_utf8(second.key().to_vec()).unwrap();
@@ -243,7 +324,14 @@ async fn a_lock_has_one_holder_and_tokens_grow() {
     assert_eq!(second.lost().await.kind(), &Kind::Lost);
 
     drop(client.lock("dropped").acquire().await.unwrap());
-    client.lock("dropped").acquire().await.unwrap().unlock().await.unwrap();
+    client
+        .lock("dropped")
+        .acquire()
+        .await
+        .unwrap()
+        .unlock()
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,10 +367,15 @@ async fn members_tell_how_they_are_and_hand_out_snapshots_that_verify() {
     let members = client.members().await.unwrap().members;
     assert_eq!(members.len(), 3);
     let statuses = client.statuses().await;
-    let leaders: Vec<_> =
-        statuses.iter().filter(|(_, s)| s.as_ref().unwrap().is_leader()).collect();
+    let leaders: Vec<_> = statuses
+        .iter()
+        .filter(|(_, s)| s.as_ref().unwrap().is_leader())
+        .collect();
     assert_eq!(leaders.len(), 1);
-    assert_eq!(client.meridian_status(etcd.endpoint(0)).await.unwrap(), None);
+    assert_eq!(
+        client.meridian_status(etcd.endpoint(0)).await.unwrap(),
+        None
+    );
 
     let old = leaders[0].1.as_ref().unwrap().member_id;
     let target = members.iter().find(|member| member.id != old).unwrap().id;
@@ -315,14 +408,21 @@ async fn members_tell_how_they_are_and_hand_out_snapshots_that_verify() {
 async fn a_cluster_that_is_gone_is_an_error_that_says_so() {
     let mut etcd = Etcd::start(1).await;
     let timeout = Duration::from_millis(500);
-    let client = etcd.client_with(Options { timeout, ..Options::default() }).await;
+    let client = etcd
+        .client_with(Options {
+            timeout,
+            ..Options::default()
+        })
+        .await;
     etcd.kill(0);
     let error = client.put("k", "v").await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     let error = client.put("k", "v").await.unwrap_err();
     assert_eq!(error.kind(), &Kind::Unavailable);
     assert!(!error.outcome_unknown(), "nothing was sent: {error}");
-    let refused = Client::connect(etcd.endpoints(), Options::default()).await.unwrap_err();
+    let refused = Client::connect(etcd.endpoints(), Options::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind(), &Kind::Unavailable);
     assert!(refused.to_string().contains("can not connect"), "{refused}");
 }

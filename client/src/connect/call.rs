@@ -43,17 +43,35 @@ pub(crate) struct Call {
 impl Call {
     /// A call that changes nothing.
     pub(crate) fn read(operation: &'static str) -> Self {
-        Self { operation, effect: Effect::Read, to: To::Any, named: false, timeout: None }
+        Self {
+            operation,
+            effect: Effect::Read,
+            to: To::Any,
+            named: false,
+            timeout: None,
+        }
     }
 
     /// A call that changes keys or leases, applied at most once under its request id.
     pub(crate) fn write(operation: &'static str) -> Self {
-        Self { operation, effect: Effect::Write, to: To::Any, named: true, timeout: None }
+        Self {
+            operation,
+            effect: Effect::Write,
+            to: To::Any,
+            named: true,
+            timeout: None,
+        }
     }
 
     /// A call that changes the cluster and has no request id.
     pub(crate) fn change(operation: &'static str) -> Self {
-        Self { operation, effect: Effect::Write, to: To::Any, named: false, timeout: None }
+        Self {
+            operation,
+            effect: Effect::Write,
+            to: To::Any,
+            named: false,
+            timeout: None,
+        }
     }
 
     /// The same call to somewhere else.
@@ -91,9 +109,10 @@ impl Client {
             let repeatable = !call.effect.is_write()
                 || (id.is_some() && inner.pool.flavour() == Some(Flavour::Meridian));
             let alone = matches!(call.to, To::One(_)) || inner.pool.members().len() == 1;
-            let limit = match repeatable && !alone {
-                true => left.min(inner.options.attempt_timeout),
-                false => left,
+            let limit = if repeatable && !alone {
+                left.min(inner.options.attempt_timeout)
+            } else {
+                left
             };
             let mut attempt = Request::new(request.clone());
             self.sign(attempt.metadata_mut(), call.operation, id.as_deref())?;
@@ -115,9 +134,17 @@ impl Client {
             tried.push(member.url().clone());
             let failed_at = member.url().clone();
             let fail = |status: Status, maybe_applied: bool| {
-                let error =
-                    Error::from_status(call.operation, status, call.effect, Some(failed_at.clone()));
-                if maybe_applied { error.or_happened_before() } else { error }
+                let error = Error::from_status(
+                    call.operation,
+                    status,
+                    call.effect,
+                    Some(failed_at.clone()),
+                );
+                if maybe_applied {
+                    error.or_happened_before()
+                } else {
+                    error
+                }
             };
 
             let again = verdict(call.effect, id.is_some(), &status);

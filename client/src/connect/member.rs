@@ -59,16 +59,24 @@ impl Member {
     /// Counts a request until the guard is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight { member: self.clone() }
+        InFlight {
+            member: self.clone(),
+        }
     }
 
     /// Notes an answer that took `elapsed`.
     pub(crate) fn answered(&self, elapsed: Duration) {
         self.well();
-        let sample = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).max(1);
+        let sample = u64::try_from(elapsed.as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1);
         let old = self.latency_us.load(Ordering::Relaxed);
         // Two writers at a time lose one sample; the average does not mind.
-        let new = if old == 0 { sample } else { (old * 7 + sample) / 8 };
+        let new = if old == 0 {
+            sample
+        } else {
+            (old * 7 + sample) / 8
+        };
         self.latency_us.store(new.max(1), Ordering::Relaxed);
     }
 
@@ -83,8 +91,10 @@ impl Member {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(16);
         let rest = REST_FIRST.saturating_mul(1 << failures).min(REST_MAX);
         let until = self.epoch.elapsed() + rest;
-        self.rests_until_ms
-            .store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.rests_until_ms.store(
+            u64::try_from(until.as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
         self.leader.store(false, Ordering::Relaxed);
     }
 

@@ -93,12 +93,22 @@ impl Client {
 
     /// The endpoints this client was given, in order.
     pub fn endpoints(&self) -> Vec<String> {
-        self.inner.pool.members().iter().map(|m| m.url().to_string()).collect()
+        self.inner
+            .pool
+            .members()
+            .iter()
+            .map(|m| m.url().to_string())
+            .collect()
     }
 
     /// The endpoint of the leader, as the last probe saw it.
     pub fn leader_endpoint(&self) -> Option<String> {
-        self.inner.pool.members().iter().find(|m| m.is_leader()).map(|m| m.url().to_string())
+        self.inner
+            .pool
+            .members()
+            .iter()
+            .find(|m| m.is_leader())
+            .map(|m| m.url().to_string())
     }
 
     /// A handle that does not keep the client alive.
@@ -117,9 +127,18 @@ impl Client {
     /// The member behind one of the client's endpoints.
     pub(crate) fn member_at(&self, operation: &'static str, endpoint: &str) -> Result<Arc<Member>> {
         let url = pool::url_of(operation, endpoint)?;
-        self.inner.pool.members().iter().find(|m| **m.url() == *url).cloned().ok_or_else(|| {
-            Error::misuse(operation, format!("{endpoint} is not one of this client's endpoints"))
-        })
+        self.inner
+            .pool
+            .members()
+            .iter()
+            .find(|m| **m.url() == *url)
+            .cloned()
+            .ok_or_else(|| {
+                Error::misuse(
+                    operation,
+                    format!("{endpoint} is not one of this client's endpoints"),
+                )
+            })
     }
 }
 

@@ -88,10 +88,15 @@ impl Pool {
             open.retain(|m| !m.is_learner());
         }
         let chosen = match prefer.unwrap_or(self.prefer) {
-            Prefer::Leader => {
-                open.iter().find(|m| m.is_leader()).copied().or_else(|| less_loaded(&open))
-            }
-            Prefer::Nearest => open.iter().min_by_key(|m| (m.rests_for(), m.latency())).copied(),
+            Prefer::Leader => open
+                .iter()
+                .find(|m| m.is_leader())
+                .copied()
+                .or_else(|| less_loaded(&open)),
+            Prefer::Nearest => open
+                .iter()
+                .min_by_key(|m| (m.rests_for(), m.latency()))
+                .copied(),
             Prefer::Balanced => less_loaded(&open),
         };
         #[expect(clippy::expect_used, reason = "a pool has at least one member")]
@@ -111,17 +116,29 @@ fn less_loaded<'a>(open: &[&'a Arc<Member>]) -> Option<&'a Arc<Member>> {
 /// An endpoint in its full form.
 pub(crate) fn url_of(operation: &'static str, endpoint: &str) -> Result<Arc<str>> {
     let text = endpoint.trim();
-    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url = full.strip_suffix('/').filter(|url| !url.ends_with('/')).unwrap_or(&full);
+    let full = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    let url = full
+        .strip_suffix('/')
+        .filter(|url| !url.ends_with('/'))
+        .unwrap_or(&full);
     let uri = url.parse::<http::Uri>().map_err(|e| {
-        Error::misuse(operation, format!("{endpoint:?} is not an endpoint such as http://host:2379"))
-            .with_source(e)
+        Error::misuse(
+            operation,
+            format!("{endpoint:?} is not an endpoint such as http://host:2379"),
+        )
+        .with_source(e)
     })?;
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
     if !known || uri.host().is_none_or(str::is_empty) || uri.path() != "/" {
         return Err(Error::misuse(
             operation,
-            format!("{endpoint:?} is not an endpoint such as http://host:2379 or https://host:2379"),
+            format!(
+                "{endpoint:?} is not an endpoint such as http://host:2379 or https://host:2379"
+            ),
         ));
     }
     Ok(url.into())
@@ -165,9 +182,13 @@ fn open(url: Arc<str>, options: &Options) -> Result<Member> {
         if let Some(name) = &tls.server_name {
             config = config.domain_name(name);
         }
-        endpoint = endpoint.tls_config(config).map_err(|e| misuse("the certificates", e))?;
+        endpoint = endpoint
+            .tls_config(config)
+            .map_err(|e| misuse("the certificates", e))?;
     }
-    let channels = (0..options.connections.max(1)).map(|_| endpoint.connect_lazy()).collect();
+    let channels = (0..options.connections.max(1))
+        .map(|_| endpoint.connect_lazy())
+        .collect();
     Ok(Member::new(url, channels))
 }
 
@@ -179,12 +200,20 @@ mod tests {
     use super::*;
 
     fn pool(prefer: Prefer) -> Pool {
-        Pool::new(["a:1", "http://b:2/", "c:3", "a:1"], &Options { prefer, ..Options::default() })
-            .unwrap()
+        Pool::new(
+            ["a:1", "http://b:2/", "c:3", "a:1"],
+            &Options {
+                prefer,
+                ..Options::default()
+            },
+        )
+        .unwrap()
     }
 
     fn picked(pool: &Pool, tried: &[Arc<str>]) -> std::collections::BTreeSet<String> {
-        (0..200).map(|_| pool.pick(None, tried).url().to_string()).collect()
+        (0..200)
+            .map(|_| pool.pick(None, tried).url().to_string())
+            .collect()
     }
 
     #[tokio::test]
@@ -219,8 +248,14 @@ mod tests {
     #[tokio::test]
     async fn members_already_tried_come_last() {
         let pool = pool(Prefer::Balanced);
-        let tried = [pool.members()[0].url().clone(), pool.members()[2].url().clone()];
-        assert_eq!(picked(&pool, &tried).into_iter().collect::<Vec<_>>(), ["http://b:2"]);
+        let tried = [
+            pool.members()[0].url().clone(),
+            pool.members()[2].url().clone(),
+        ];
+        assert_eq!(
+            picked(&pool, &tried).into_iter().collect::<Vec<_>>(),
+            ["http://b:2"]
+        );
     }
 
     #[tokio::test]

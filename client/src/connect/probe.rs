@@ -54,7 +54,9 @@ pub(crate) async fn first_answer(pool: &Pool, patience: Duration) -> Result<()> 
         }
         false
     };
-    let answered = tokio::time::timeout(patience, answers).await.unwrap_or(false);
+    let answered = tokio::time::timeout(patience, answers)
+        .await
+        .unwrap_or(false);
     if answered {
         return Ok(());
     }

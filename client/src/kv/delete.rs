@@ -20,14 +20,21 @@ pub struct Delete<C = ()> {
 impl Delete {
     /// A deletion, as an operation of a transaction.
     pub fn of(keys: impl Into<Keys>) -> Self {
-        Self::bound(keys.into(), ())
+        Self::bound(&keys.into(), ())
     }
 }
 
 impl<C> Delete<C> {
-    pub(crate) fn bound(keys: Keys, client: C) -> Self {
+    pub(crate) fn bound(keys: &Keys, client: C) -> Self {
         let (key, range_end) = keys.to_wire();
-        Self { request: wire::DeleteRangeRequest { key, range_end, prev_kv: false }, client }
+        Self {
+            request: wire::DeleteRangeRequest {
+                key,
+                range_end,
+                prev_kv: false,
+            },
+            client,
+        }
     }
 
     /// Asks for what is deleted.
@@ -43,7 +50,7 @@ pub struct Deleted {
     /// The revision after it.
     pub revision: i64,
     /// How many keys went.
-    pub deleted: i64,
+    pub count: i64,
     /// What they held, if asked for.
     pub prev_kvs: Vec<KeyValue>,
 }
@@ -52,7 +59,7 @@ impl Deleted {
     pub(crate) fn from_wire(answer: wire::DeleteRangeResponse) -> Self {
         Self {
             revision: revision_of(answer.header.as_ref()),
-            deleted: answer.deleted,
+            count: answer.deleted,
             prev_kvs: answer.prev_kvs.into_iter().map(key_value).collect(),
         }
     }
@@ -65,7 +72,10 @@ impl IntoFuture for Delete<Client> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let send = |channel, request| async move { kv(channel).delete_range(request).await };
-            self.client.call(Call::write("delete"), self.request, send).await.map(Deleted::from_wire)
+            self.client
+                .call(Call::write("delete"), self.request, send)
+                .await
+                .map(Deleted::from_wire)
         })
     }
 }

@@ -46,12 +46,12 @@ use crate::keys::Keys;
 impl Client {
     /// Reads one key.
     pub fn get(&self, key: impl Into<Vec<u8>>) -> Get {
-        Get::new(Range::bound(Keys::one(key), self.clone()))
+        Get::new(Range::bound(&Keys::one(key), self.clone()))
     }
 
     /// Reads a range of keys.
     pub fn range(&self, keys: impl Into<Keys>) -> Range<Client> {
-        Range::bound(keys.into(), self.clone())
+        Range::bound(&keys.into(), self.clone())
     }
 
     /// Reads a range of any size in pages, all at one revision.
@@ -66,7 +66,7 @@ impl Client {
 
     /// Deletes keys.
     pub fn delete(&self, keys: impl Into<Keys>) -> Delete<Client> {
-        Delete::bound(keys.into(), self.clone())
+        Delete::bound(&keys.into(), self.clone())
     }
 
     /// Begins a transaction.
@@ -76,7 +76,13 @@ impl Client {
 
     /// Forgets every version that was replaced or deleted before `revision`.
     pub fn compact(&self, revision: i64) -> Compact {
-        Compact { request: wire::CompactionRequest { revision, physical: false }, client: self.clone() }
+        Compact {
+            request: wire::CompactionRequest {
+                revision,
+                physical: false,
+            },
+            client: self.clone(),
+        }
     }
 }
 
@@ -103,7 +109,10 @@ impl IntoFuture for Compact {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let send = |channel, request| async move { kv(channel).compact(request).await };
-            let answer = self.client.call(Call::write("compact"), self.request, send).await?;
+            let answer = self
+                .client
+                .call(Call::write("compact"), self.request, send)
+                .await?;
             Ok(revision_of(answer.header.as_ref()))
         })
     }

@@ -23,7 +23,13 @@ pub struct Pages {
 
 impl Pages {
     pub(crate) fn new(client: Client, keys: Keys) -> Self {
-        Self { client, rest: Some(keys), size: 1_000, revision: 0, keys_only: false }
+        Self {
+            client,
+            rest: Some(keys),
+            size: 1_000,
+            revision: 0,
+            keys_only: false,
+        }
     }
 
     /// Keys to a page; 1,000 unless told otherwise. Below one is one.
@@ -51,7 +57,9 @@ impl Pages {
 
     /// The next page, in key order; none after the last.
     pub async fn next(&mut self) -> Result<Option<Vec<KeyValue>>> {
-        let Some(keys) = self.rest.clone() else { return Ok(None) };
+        let Some(keys) = self.rest.clone() else {
+            return Ok(None);
+        };
         let mut read = self
             .client
             .range(keys.clone())

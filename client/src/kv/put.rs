@@ -26,7 +26,14 @@ impl Put {
 
 impl<C> Put<C> {
     pub(crate) fn bound(key: Bytes, value: Bytes, client: C) -> Self {
-        Self { request: wire::PutRequest { key, value, ..Default::default() }, client }
+        Self {
+            request: wire::PutRequest {
+                key,
+                value,
+                ..Default::default()
+            },
+            client,
+        }
     }
 
     /// Attaches the key to a lease: it is deleted when the lease ends. Zero is no lease.
@@ -79,7 +86,10 @@ impl IntoFuture for Put<Client> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let send = |channel, request| async move { kv(channel).put(request).await };
-            self.client.call(Call::write("put"), self.request, send).await.map(Written::from_wire)
+            self.client
+                .call(Call::write("put"), self.request, send)
+                .await
+                .map(Written::from_wire)
         })
     }
 }

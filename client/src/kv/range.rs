@@ -45,14 +45,21 @@ pub enum SortBy {
 impl Range {
     /// A read, as an operation of a transaction.
     pub fn of(keys: impl Into<Keys>) -> Self {
-        Self::bound(keys.into(), ())
+        Self::bound(&keys.into(), ())
     }
 }
 
 impl<C> Range<C> {
-    pub(crate) fn bound(keys: Keys, client: C) -> Self {
+    pub(crate) fn bound(keys: &Keys, client: C) -> Self {
         let (key, range_end) = keys.to_wire();
-        Self { request: wire::RangeRequest { key, range_end, ..Default::default() }, client }
+        Self {
+            request: wire::RangeRequest {
+                key,
+                range_end,
+                ..Default::default()
+            },
+            client,
+        }
     }
 
     /// Reads at an earlier revision. Zero is the current one.
@@ -149,7 +156,10 @@ impl IntoFuture for Range<Client> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let send = |channel, request| async move { kv(channel).range(request).await };
-            self.client.call(Call::read("range"), self.request, send).await.map(Found::from_wire)
+            self.client
+                .call(Call::read("range"), self.request, send)
+                .await
+                .map(Found::from_wire)
         })
     }
 }

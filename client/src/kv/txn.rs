@@ -34,7 +34,10 @@ impl Default for Txn {
 
 impl<C> Txn<C> {
     pub(crate) fn bound(client: C) -> Self {
-        Self { request: wire::TxnRequest::default(), client }
+        Self {
+            request: wire::TxnRequest::default(),
+            client,
+        }
     }
 
     /// Adds a condition on the state before the transaction.
@@ -58,7 +61,8 @@ impl<C> Txn<C> {
     /// Whether it can change anything. A nested transaction counts as a change, as on the server.
     fn is_read_only(&self) -> bool {
         let ops = self.request.success.iter().chain(&self.request.failure);
-        ops.map(|op| &op.request).all(|op| matches!(op, Some(request_op::Request::RequestRange(_))))
+        ops.map(|op| &op.request)
+            .all(|op| matches!(op, Some(request_op::Request::RequestRange(_))))
     }
 }
 
@@ -68,9 +72,16 @@ impl IntoFuture for Txn<Client> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let call = if self.is_read_only() { Call::read("txn") } else { Call::write("txn") };
+            let call = if self.is_read_only() {
+                Call::read("txn")
+            } else {
+                Call::write("txn")
+            };
             let send = |channel, request| async move { kv(channel).txn(request).await };
-            self.client.call(call, self.request, send).await.map(TxnAnswer::from_wire)
+            self.client
+                .call(call, self.request, send)
+                .await
+                .map(TxnAnswer::from_wire)
         })
     }
 }
@@ -81,7 +92,9 @@ pub struct Op(wire::RequestOp);
 
 impl Op {
     fn of(request: request_op::Request) -> Self {
-        Self(wire::RequestOp { request: Some(request) })
+        Self(wire::RequestOp {
+            request: Some(request),
+        })
     }
 }
 

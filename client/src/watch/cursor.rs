@@ -37,11 +37,22 @@ impl Cursor {
             // Progress: everything up to `revision` was delivered.
             let news = revision >= self.next.saturating_sub(1);
             return news.then(|| {
-                (Changes { events: vec![], revision }, Self { next: self.next.max(revision + 1) })
+                (
+                    Changes {
+                        events: vec![],
+                        revision,
+                    },
+                    Self {
+                        next: self.next.max(revision + 1),
+                    },
+                )
             });
         }
-        let events: Vec<_> =
-            events.into_iter().filter_map(event).filter(|e| e.revision() >= self.next).collect();
+        let events: Vec<_> = events
+            .into_iter()
+            .filter_map(event)
+            .filter(|e| e.revision() >= self.next)
+            .collect();
         let revision = events.last()?.revision();
         Some((Changes { events, revision }, Self { next: revision + 1 }))
     }
@@ -52,9 +63,17 @@ fn event(event: mvccpb::Event) -> Option<Event> {
     let deleted = event.r#type() == EventType::Delete;
     let kv = event.kv?;
     let prev_kv = event.prev_kv.map(key_value);
-    Some(match deleted {
-        true => Event::Delete { key: kv.key, mod_revision: kv.mod_revision, prev_kv },
-        false => Event::Put { kv: key_value(kv), prev_kv },
+    Some(if deleted {
+        Event::Delete {
+            key: kv.key,
+            mod_revision: kv.mod_revision,
+            prev_kv,
+        }
+    } else {
+        Event::Put {
+            kv: key_value(kv),
+            prev_kv,
+        }
     })
 }
 
@@ -71,7 +90,10 @@ mod tests {
         };
         revisions
             .iter()
-            .map(|r| mvccpb::Event { kv: Some(kv(r)), ..Default::default() })
+            .map(|r| mvccpb::Event {
+                kv: Some(kv(r)),
+                ..Default::default()
+            })
             .collect()
     }
 

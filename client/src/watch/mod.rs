@@ -171,7 +171,12 @@ impl IntoFuture for WatchBuilder {
             let (opened, open) = oneshot::channel();
             let end = Arc::new(OnceLock::new());
             let mail = inner.streams.least_busy(&self.client);
-            let opening = Opening { spec: self.spec, tx, end: end.clone(), opened: Some(opened) };
+            let opening = Opening {
+                spec: self.spec,
+                tx,
+                end: end.clone(),
+                opened: Some(opened),
+            };
             let key = mail.open(opening);
             // From here on dropping the reader takes the watch off its stream.
             let mut watch = Watch::new(self.client.clone(), mail, key, rx, end);
@@ -259,13 +264,18 @@ pub(crate) struct Streams {
 
 impl Streams {
     pub(crate) fn new(options: &Options) -> Self {
-        Self { mail: (0..options.watch_streams.max(1)).map(|_| OnceLock::new()).collect() }
+        Self {
+            mail: (0..options.watch_streams.max(1))
+                .map(|_| OnceLock::new())
+                .collect(),
+        }
     }
 
     /// The stream with the fewest watches; one that was not started yet has none.
     fn least_busy(&self, client: &Client) -> Arc<Mail> {
         let watches = |slot: &&OnceLock<Arc<Mail>>| {
-            slot.get().map_or(0, |mail| mail.watches.load(Ordering::Relaxed))
+            slot.get()
+                .map_or(0, |mail| mail.watches.load(Ordering::Relaxed))
         };
         #[expect(clippy::expect_used, reason = "there is at least one stream")]
         let slot = self.mail.iter().min_by_key(watches).expect("a stream");

@@ -40,7 +40,16 @@ impl Watch {
         end: Arc<OnceLock<Error>>,
     ) -> Self {
         let rest = VecDeque::new();
-        Self { _client: client, mail, key, rx, end, said_why: false, start: 0, rest }
+        Self {
+            _client: client,
+            mail,
+            key,
+            rx,
+            end,
+            said_why: false,
+            start: 0,
+            rest,
+        }
     }
 
     pub(super) fn opened_at(&mut self, start: i64) {
@@ -49,7 +58,10 @@ impl Watch {
 
     /// Why the watch ended.
     pub(super) fn reason(&self) -> Error {
-        self.end.get().cloned().unwrap_or_else(|| Error::lost("watch", "the client was closed"))
+        self.end
+            .get()
+            .cloned()
+            .unwrap_or_else(|| Error::lost("watch", "the client was closed"))
     }
 
     /// What keeps the stream from opening, if something does.

@@ -39,8 +39,7 @@ const CANCELS_MAX: u32 = 8;
 /// Serves the watches of one stream until the client is gone.
 pub(super) async fn run(client: WeakClient, mail: Arc<Mail>) {
     loop {
-        let (wanted, closed) =
-            mail.with(|letters| (!letters.open.is_empty(), letters.closed));
+        let (wanted, closed) = mail.with(|letters| (!letters.open.is_empty(), letters.closed));
         if closed {
             return;
         }
@@ -121,7 +120,9 @@ impl Carrier {
             let error = Error::from_status("watch", status.clone(), Effect::Read, url);
             if is_lasting(&status) {
                 let keys: Vec<_> = self.watches.keys().copied().collect();
-                keys.into_iter().for_each(|key| self.fail(key, error.clone()));
+                for key in keys {
+                    self.fail(key, error.clone());
+                }
                 continue;
             }
             tracing::debug!(%error, watches = self.watches.len(), "watch stream broke; resuming");
@@ -144,8 +145,12 @@ impl Carrier {
         self.by_id.clear();
         self.asked.clear();
         self.outbox.clear();
-        let keys: Vec<_> =
-            self.watches.iter().filter(|(_, w)| !w.parked).map(|(key, _)| *key).collect();
+        let keys: Vec<_> = self
+            .watches
+            .iter()
+            .filter(|(_, w)| !w.parked)
+            .map(|(key, _)| *key)
+            .collect();
         for key in keys {
             self.ask(key);
         }
@@ -155,9 +160,10 @@ impl Carrier {
             return End::Broken(Status::invalid_argument(error.to_string()), false);
         }
         // A member cut off from the others ends the stream instead of falling silent.
-        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-        let mut service =
-            WatchClient::new(member.channel()).max_decoding_message_size(usize::MAX);
+        request
+            .metadata_mut()
+            .insert("hasleader", MetadataValue::from_static("true"));
+        let mut service = WatchClient::new(member.channel()).max_decoding_message_size(usize::MAX);
 
         // etcd sends its headers with the first response only, so creations go out meanwhile.
         let patience = self.client.inner().options.attempt_timeout * 2;
@@ -216,7 +222,16 @@ impl Carrier {
             let close = std::mem::take(&mut letters.close);
             (open, close, std::mem::take(&mut letters.progress))
         });
-        for (key, Opening { spec, tx, end, opened }) in open {
+        for (
+            key,
+            Opening {
+                spec,
+                tx,
+                end,
+                opened,
+            },
+        ) in open
+        {
             let cursor = Cursor::at(spec.request.start_revision);
             let entry = Entry {
                 spec,
@@ -236,13 +251,16 @@ impl Carrier {
             self.watches.remove(&key);
         }
         if progress {
-            self.outbox.push_back(RequestUnion::ProgressRequest(wire::WatchProgressRequest {}));
+            self.outbox
+                .push_back(RequestUnion::ProgressRequest(wire::WatchProgressRequest {}));
         }
     }
 
     /// Queues the creation of a watch at its cursor.
     fn ask(&mut self, key: WatchKey) {
-        let Some(watch) = self.watches.get_mut(&key) else { return };
+        let Some(watch) = self.watches.get_mut(&key) else {
+            return;
+        };
         let id = self.next_id;
         self.next_id += 1;
         watch.wire_id = Some(id);
@@ -258,7 +276,11 @@ impl Carrier {
 
     /// Takes a watch off the stream.
     fn leave(&mut self, key: WatchKey) {
-        let Some(id) = self.watches.get_mut(&key).and_then(|watch| watch.wire_id.take()) else {
+        let Some(id) = self
+            .watches
+            .get_mut(&key)
+            .and_then(|watch| watch.wire_id.take())
+        else {
             return;
         };
         self.by_id.remove(&id);
@@ -269,18 +291,24 @@ impl Carrier {
             Some(at) => drop(self.outbox.remove(at)),
             None => self
                 .outbox
-                .push_back(RequestUnion::CancelRequest(wire::WatchCancelRequest { watch_id: id })),
+                .push_back(RequestUnion::CancelRequest(wire::WatchCancelRequest {
+                    watch_id: id,
+                })),
         }
     }
 
     /// Hands the next request to the stream.
     fn post(&mut self, permit: Option<mpsc::Permit<'_, wire::WatchRequest>>) {
         // A closed channel shows at once as the end of the inbound side.
-        let (Some(permit), Some(request)) = (permit, self.outbox.pop_front()) else { return };
+        let (Some(permit), Some(request)) = (permit, self.outbox.pop_front()) else {
+            return;
+        };
         if let RequestUnion::CreateRequest(create) = &request {
             self.asked.push_back(create.watch_id);
         }
-        permit.send(wire::WatchRequest { request_union: Some(request) });
+        permit.send(wire::WatchRequest {
+            request_union: Some(request),
+        });
     }
 
     fn receive(&mut self, response: wire::WatchResponse) {
@@ -294,11 +322,17 @@ impl Carrier {
         if response.watch_id == -1 {
             return self.progressed(revision);
         }
-        let Some(key) = self.by_id.get(&response.watch_id).copied() else { return };
-        let Some(watch) = self.watches.get_mut(&key) else { return };
+        let Some(key) = self.by_id.get(&response.watch_id).copied() else {
+            return;
+        };
+        let Some(watch) = self.watches.get_mut(&key) else {
+            return;
+        };
         watch.cancels = 0;
         let is_progress = response.events.is_empty();
-        let Some((changes, after)) = watch.cursor.cut(response.events, revision) else { return };
+        let Some((changes, after)) = watch.cursor.cut(response.events, revision) else {
+            return;
+        };
         if is_progress && !watch.spec.wants_progress {
             watch.cursor = after;
             return;
@@ -312,13 +346,19 @@ impl Carrier {
 
     /// Answers come in the order the creations were sent; one that was refused has no id of its own.
     fn created(&mut self, response: &wire::WatchResponse, revision: i64) {
-        let Some(id) = self.asked.pop_front() else { return };
-        let Some(key) = self.by_id.get(&id).copied() else { return };
+        let Some(id) = self.asked.pop_front() else {
+            return;
+        };
+        let Some(key) = self.by_id.get(&id).copied() else {
+            return;
+        };
         if response.canceled {
             let error = refusal(response);
             return self.fail(key, error);
         }
-        let Some(watch) = self.watches.get_mut(&key) else { return };
+        let Some(watch) = self.watches.get_mut(&key) else {
+            return;
+        };
         watch.cursor.made(revision);
         if let Some(opened) = watch.opened.take() {
             // A reader that stopped waiting has closed the watch already.
@@ -327,8 +367,12 @@ impl Carrier {
     }
 
     fn canceled(&mut self, response: &wire::WatchResponse) {
-        let Some(key) = self.by_id.remove(&response.watch_id) else { return };
-        let Some(watch) = self.watches.get_mut(&key) else { return };
+        let Some(key) = self.by_id.remove(&response.watch_id) else {
+            return;
+        };
+        let Some(watch) = self.watches.get_mut(&key) else {
+            return;
+        };
         watch.wire_id = None;
         watch.cancels += 1;
         let reason = response.cancel_reason.as_str();
@@ -356,7 +400,9 @@ impl Carrier {
             if watch.wire_id.is_none() || watch.opened.is_some() {
                 continue;
             }
-            let Some((changes, after)) = watch.cursor.cut(vec![], revision) else { continue };
+            let Some((changes, after)) = watch.cursor.cut(vec![], revision) else {
+                continue;
+            };
             // Without room the reader has news enough.
             let told = !watch.spec.wants_progress || watch.tx.try_send(changes).is_ok();
             if told && trusted {
@@ -368,7 +414,9 @@ impl Carrier {
     /// Takes a watch off the stream until its reader has made room.
     fn park_until_read(&mut self, key: WatchKey) {
         self.leave(key);
-        let Some(watch) = self.watches.get_mut(&key) else { return };
+        let Some(watch) = self.watches.get_mut(&key) else {
+            return;
+        };
         watch.parked = true;
         let tx = watch.tx.clone();
         self.waiting.push(Box::pin(async move {
@@ -411,7 +459,9 @@ fn is_lasting(status: &Status) -> bool {
 fn refusal(response: &wire::WatchResponse) -> Error {
     let compacted = "etcdserver: mvcc: required revision has been compacted";
     if response.compact_revision != 0 {
-        let kind = Kind::Compacted { compacted: Some(response.compact_revision) };
+        let kind = Kind::Compacted {
+            compacted: Some(response.compact_revision),
+        };
         return Error::of(kind, "watch", compacted).with_code(Some("COMPACTED".into()));
     }
     let reason = response.cancel_reason.as_str();
@@ -422,6 +472,10 @@ fn refusal(response: &wire::WatchResponse) -> Error {
         "etcdserver: too many requests" => Kind::Busy,
         _ => Kind::Refused,
     };
-    let text = if reason.is_empty() { "the member cancelled the watch" } else { reason };
+    let text = if reason.is_empty() {
+        "the member cancelled the watch"
+    } else {
+        reason
+    };
     Error::of(kind, "watch", text).with_code(crate::error::known_text(reason))
 }

@@ -24,11 +24,19 @@ impl Etcd {
     pub async fn start(size: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports: Vec<u16> = free_ports(size * 2);
-        let peers: Vec<String> =
-            ports[size..].iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
-        let cluster: Vec<String> =
-            peers.iter().enumerate().map(|(i, peer)| format!("m{i}={peer}")).collect();
-        let mut etcd = Self { members: vec![], _folder: folder };
+        let peers: Vec<String> = ports[size..]
+            .iter()
+            .map(|port| format!("http://127.0.0.1:{port}"))
+            .collect();
+        let cluster: Vec<String> = peers
+            .iter()
+            .enumerate()
+            .map(|(i, peer)| format!("m{i}={peer}"))
+            .collect();
+        let mut etcd = Self {
+            members: vec![],
+            _folder: folder,
+        };
         for i in 0..size {
             let endpoint = format!("http://127.0.0.1:{}", ports[i]);
             let data = etcd._folder.path().join(format!("m{i}"));
@@ -42,9 +50,15 @@ impl Etcd {
                 ("--initial-cluster", cluster.join(",")),
                 ("--log-level", "error".into()),
             ];
-            let arguments =
-                flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-            etcd.members.push(Member { endpoint, arguments, process: None });
+            let arguments = flags
+                .into_iter()
+                .flat_map(|(flag, value)| [flag.to_owned(), value])
+                .collect();
+            etcd.members.push(Member {
+                endpoint,
+                arguments,
+                process: None,
+            });
             etcd.restart(i);
         }
         for i in 0..size {
@@ -76,7 +90,10 @@ impl Etcd {
     }
 
     pub fn endpoints(&self) -> Vec<&str> {
-        self.members.iter().map(|member| member.endpoint.as_str()).collect()
+        self.members
+            .iter()
+            .map(|member| member.endpoint.as_str())
+            .collect()
     }
 
     pub fn endpoint(&self, member: usize) -> &str {
@@ -113,6 +130,10 @@ impl Drop for Etcd {
 
 /// Ports nobody listens on. Held all at once, so that they differ.
 fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    let held: Vec<_> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    held.iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
 }
