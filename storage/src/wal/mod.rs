@@ -210,6 +210,8 @@ impl Wal {
             .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         disk.create_dir_all(dir)?;
         let lock = disk.lock(&dir.join("lock"))?;
+        // A process that was killed may have left names that are seen but not flushed.
+        disk.sync_dir(dir)?;
         let reserve = settings.reserve_bytes;
         let spares = Spares::open(Arc::clone(&disk), dir, u64::from(segment_bytes), reserve)?;
         let spares = Arc::new(spares);

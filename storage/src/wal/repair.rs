@@ -95,6 +95,7 @@ pub fn inspect(disk: &dyn Disk, seal: &dyn Seal, dir: &Path) -> Result<Report, F
             ..Report::default()
         },
         last: None,
+        first: None,
         unnamed: false,
     };
     let numbers = recover::numbers(disk, dir)?;
@@ -146,6 +147,16 @@ pub fn inspect(disk: &dyn Disk, seal: &dyn Seal, dir: &Path) -> Result<Report, F
             None => inspector.report.vote_certain = false,
         }
     }
+    let covered = inspector
+        .report
+        .purged
+        .map_or(0, |purged| purged.index.saturating_add(1));
+    if let (Some(oldest @ 2..), Some(first)) = (numbers.first(), inspector.first)
+        && first > covered
+    {
+        let what = format!("the segment is gone, with entries from {covered} on");
+        inspector.lost(segment::path(dir, oldest - 1), oldest - 1, 0, what);
+    }
     Ok(inspector.report)
 }
 
@@ -153,6 +164,8 @@ struct Inspector<'a> {
     seal: &'a dyn Seal,
     report: Report,
     last: Option<LogId>,
+    /// The lowest index there is anything of.
+    first: Option<u64>,
     /// The latest damage waits for the first entry behind it.
     unnamed: bool,
 }
@@ -236,6 +249,8 @@ impl Inspector<'_> {
 
     /// An entry has a name: the damage before it lies before it.
     fn named(&mut self, header: &Header) {
+        let index = header.log_id.map(|log_id| log_id.index);
+        self.first = self.first.or(index).min(index.or(self.first));
         self.report.highest = self.report.highest.max(header.log_id);
         if std::mem::take(&mut self.unnamed)
             && let Some(damage) = self.report.damage.last_mut()
