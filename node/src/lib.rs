@@ -17,6 +17,7 @@ pub mod status;
 
 pub mod settings;
 pub mod run;
+pub mod directory;
 pub mod dev;
 
 pub mod tls;

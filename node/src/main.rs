@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Command;
-use meridian_node::{cli, dev, run, version};
+use meridian_node::{dev, run, version};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,18 +15,17 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("server", matches)) => run::server(matches),
         Some(("dev", matches)) => dev::run(matches),
-        _ => cli::run(&matches, command()),
+        _ => ExitCode::from(2),
     }
 }
 
-/// Everything that can be typed; the command line's own part comes from [`cli`].
+/// Everything that can be typed.
 fn command() -> Command {
-    let command = Command::new("meridian")
+    Command::new("meridian")
         .version(version::MERIDIAN)
         .about("A replicated, tenant-namespaced configuration store that speaks etcd's API")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(run::command())
-        .subcommand(dev::command());
-    cli::augment(command)
+        .subcommand(dev::command())
 }

@@ -18,8 +18,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use meridian_domain::access::{self, Action, Principal};
@@ -36,8 +37,11 @@ use meridian_domain::stamp::{RequestId, Stamp};
 use meridian_domain::txn::Op;
 use meridian_domain::view::View;
 use meridian_raft::replica::Replica;
-use meridian_raft::unavailable::Unavailable;
+use meridian_raft::status::Standing;
+use meridian_raft::unavailable::{Delay, Unavailable};
 use meridian_storage::store::{Store, Tenant};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::service::admission::{Admission, Lane, Pass};
@@ -49,6 +53,9 @@ const PLANS_MAX: usize = 8;
 
 /// Up to so many keys a range is read on the thread that serves the connection.
 const LIGHT_KEYS_MAX: i64 = 512;
+
+/// Between two looks at whether space was reclaimed.
+const RECLAIM_LOOK: Duration = Duration::from_millis(10);
 
 /// Who this member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +81,16 @@ pub struct Pipeline {
     pub ids: Ids,
     /// Whose turn it is.
     pub admission: Arc<Admission>,
+    /// Who leads, in which term: looked at for every answer.
+    pub standing: watch::Receiver<Standing>,
+    role: Role,
+}
+
+/// Whether this member is a learner, remembered until the membership moves.
+#[derive(Default)]
+struct Role {
+    /// The index of the membership it was looked up in, doubled, plus one for a learner.
+    seen: AtomicU64,
 }
 
 /// What a request brings along beside its content.
@@ -105,6 +122,19 @@ pub enum Consistency {
 }
 
 impl Pipeline {
+    /// The pipeline of a member whose parts run.
+    pub fn new(store: Store, replica: Replica, settings: Arc<Settings>, ids: Ids) -> Self {
+        Self {
+            standing: replica.changed(),
+            store,
+            replica,
+            settings,
+            ids,
+            admission: Arc::default(),
+            role: Role::default(),
+        }
+    }
+
     /// Carries a write to its receipt. The verdict of the receipt is always `Applied`.
     pub async fn write(&self, ctx: &RequestContext, intent: Intent) -> Result<Receipt, Refusal> {
         self.refuse_without_leader(ctx)?;
@@ -122,9 +152,10 @@ impl Pipeline {
                     continue;
                 }
             };
-            let lane = Lane::of(&ctx.principal, tenant.record().id);
-            let record = self.encode(ctx, tenant.record().id, plan)?;
-            let receipt = self.propose(ctx, lane, record).await?;
+            let lane = Lane::of(&ctx.principal, tenant.id());
+            let urgent = lane == Lane::Priority || frees_space(&plan.command);
+            let record = self.encode(ctx, tenant.id(), plan)?;
+            let receipt = self.propose(ctx, lane, record, urgent).await?;
             match receipt.verdict {
                 Verdict::Applied(_) => return Ok(receipt),
                 Verdict::Rejected(no) => return Err(no.into()),
@@ -165,11 +196,16 @@ impl Pipeline {
         let span = tracing::debug_span!("answer", tenant = %ctx.tenant);
         let view = tenant.view();
         let look = || span.in_scope(|| answer(&view, &ctx.principal, query));
-        Ok(if is_heavy(&view, query) {
-            off_the_reactor(look)?
+        let answered = if is_heavy(&view, query) {
+            off_the_reactor(look)
         } else {
-            look()?
-        })
+            look()
+        };
+        // A refusal may be how the view shows that this member's history is broken.
+        match view.fault() {
+            Some(fault) => Err(fault.clone().into()),
+            None => Ok(answered?),
+        }
     }
 
     /// Says whether the caller may watch `range`, and hands out the tenant it belongs to.
@@ -220,12 +256,42 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Returns once what compaction forgot is gone from this member's memory and disk, durably.
+    pub async fn until_reclaimed(&self, ctx: &RequestContext) -> Result<(), Refusal> {
+        let tenant = self.tenant(ctx, &mut true).await?;
+        while tenant.reclaimed() < tenant.view().compacted() {
+            if Instant::now() >= ctx.deadline {
+                return Err(ctx.in_the_callers_words(Unavailable::TimedOut(Delay::Plain)));
+            }
+            tokio::time::sleep(RECLAIM_LOOK).await;
+        }
+        let history = self.store.history().clone();
+        let flushed = tokio::task::spawn_blocking(move || history.flush());
+        match tokio::time::timeout_at(ctx.deadline, flushed).await {
+            Ok(Ok(flushed)) => Ok(flushed.map(drop)?),
+            Ok(Err(_)) => Err(Unavailable::Stopped.into()),
+            Err(_) => Err(ctx.in_the_callers_words(Unavailable::TimedOut(Delay::Plain))),
+        }
+    }
+
     /// Refuses what a learner does not do, in etcd's words.
     pub fn refuse_on_learner(&self) -> Result<(), Refusal> {
-        if self.replica.status().is_learner {
+        if self.is_learner() {
             return Err(Etcd::NotSupportedForLearner.into());
         }
         Ok(())
+    }
+
+    /// Whether this member has no vote.
+    pub fn is_learner(&self) -> bool {
+        let now = self.standing.borrow().membership_index << 1;
+        let seen = self.role.seen.load(Ordering::Relaxed);
+        if seen & !1 == now && now != 0 {
+            return seen & 1 == 1;
+        }
+        let learner = self.replica.status().is_learner;
+        self.role.seen.store(now | u64::from(learner), Ordering::Relaxed);
+        learner
     }
 
     /// The context of something the cluster does on its own account.
@@ -242,7 +308,7 @@ impl Pipeline {
     }
 
     fn refuse_without_leader(&self, ctx: &RequestContext) -> Result<(), Refusal> {
-        if ctx.require_leader && self.replica.status().leader.is_none() {
+        if ctx.require_leader && self.standing.borrow().leader.is_none() {
             return Err(Etcd::NoLeader.into());
         }
         Ok(())
@@ -268,7 +334,7 @@ impl Pipeline {
         } else {
             tenant
         };
-        let record = meridian_proto::record::encode(&Proposal {
+        let record = meridian_proto::record::proposal::encode(&Proposal {
             tenant,
             request_id: ctx.request_id.clone(),
             actor: ctx.principal.name().into(),
@@ -292,12 +358,19 @@ impl Pipeline {
         ctx: &RequestContext,
         lane: Lane,
         record: Bytes,
+        urgent: bool,
     ) -> Result<Receipt, Refusal> {
         let span = tracing::debug_span!("propose", bytes = record.len());
         let pass = self.admission.enter(lane, record.len(), ctx).await?;
         let replica = self.replica.clone();
         let deadline = ctx.deadline;
-        let outcome = async move { replica.propose(record, deadline).await };
+        let outcome = async move {
+            if urgent {
+                replica.propose_urgent(record, deadline).await
+            } else {
+                replica.propose(record, deadline).await
+            }
+        };
         ToItsEnd {
             work: Some((Box::pin(outcome), pass)),
         }
@@ -384,6 +457,23 @@ fn concerns_the_cluster(command: &Command) -> bool {
         | Command::LeaseRevoke { .. }
         | Command::LeaseCheckpoint { .. }
         | Command::Compact { .. } => false,
+    }
+}
+
+/// Whether a command makes room, or ends something: it is taken even where disks are full.
+fn frees_space(command: &Command) -> bool {
+    match command {
+        Command::Txn(txn) => !txn.has_put(),
+        Command::LeaseRevoke { .. }
+        | Command::Compact { .. }
+        | Command::TenantDelete { .. }
+        | Command::TenantChange { .. }
+        | Command::Alarm { .. }
+        | Command::MemberForget { .. } => true,
+        Command::LeaseGrant { .. }
+        | Command::LeaseCheckpoint { .. }
+        | Command::TenantCreate { .. }
+        | Command::MemberPublish(_) => false,
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use meridian_raft::network::tls::PeerTls;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -46,60 +47,53 @@ pub enum TlsError {
     },
 }
 
-/// The certificates of one port, as they are now.
-pub struct Certificates {
+/// The certificates of one port, as they are now. `T` is what a handshake needs.
+pub struct Certificates<T> {
     /// `client` or `peer`, for the log.
     port: &'static str,
     files: Tls,
-    protocols: Vec<Vec<u8>>,
-    server: Arc<ArcSwap<ServerConfig>>,
-    client: Arc<ArcSwap<ClientConfig>>,
+    read: fn(&Tls) -> Result<T, TlsError>,
+    current: Arc<ArcSwap<T>>,
 }
 
-impl Certificates {
-    /// Reads them. None if the port is plain text. `protocols` are offered in the handshake, best first.
-    pub fn load(
+/// The certificates of the client port. None if it is plain text.
+pub fn client_port(files: &Tls) -> Result<Option<Certificates<ServerConfig>>, TlsError> {
+    Certificates::load("client", files, |files| server(files, &[b"h2", b"http/1.1"], false))
+}
+
+/// The certificates of the peer port, for both directions. None if it is plain text.
+pub fn peer_port(files: &Tls) -> Result<Option<Certificates<PeerTls>>, TlsError> {
+    Certificates::load("peer", files, |files| {
+        Ok(PeerTls { client: Arc::new(client(files)?), server: Arc::new(server(files, &[], true)?) })
+    })
+}
+
+impl<T: Send + Sync + 'static> Certificates<T> {
+    fn load(
         port: &'static str,
         files: &Tls,
-        protocols: &[&[u8]],
+        read: fn(&Tls) -> Result<T, TlsError>,
     ) -> Result<Option<Self>, TlsError> {
         if !files.is_on() {
             return Ok(None);
         }
-        let protocols: Vec<_> = protocols.iter().map(|name| name.to_vec()).collect();
-        let mutual = port == "peer";
-        let server = Arc::new(ArcSwap::from_pointee(server(files, &protocols, mutual)?));
-        let client = Arc::new(ArcSwap::from_pointee(client(files, &protocols)?));
-        Ok(Some(Self {
-            port,
-            files: files.clone(),
-            protocols,
-            server,
-            client,
-        }))
+        let current = Arc::new(ArcSwap::from_pointee(read(files)?));
+        Ok(Some(Self { port, files: files.clone(), read, current }))
     }
 
-    /// For accepting: load it anew for each connection.
-    pub fn server(&self) -> Arc<ArcSwap<ServerConfig>> {
-        Arc::clone(&self.server)
-    }
-
-    /// For dialling others with the same certificate.
-    pub fn client(&self) -> Arc<ArcSwap<ClientConfig>> {
-        Arc::clone(&self.client)
+    /// What the next handshake uses: load it anew for each.
+    pub fn current(&self) -> Arc<ArcSwap<T>> {
+        Arc::clone(&self.current)
     }
 
     /// Reads the files again. On failure nothing changes.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let server = server(&self.files, &self.protocols, self.port == "peer")?;
-        let client = client(&self.files, &self.protocols)?;
-        self.server.store(Arc::new(server));
-        self.client.store(Arc::new(client));
+        self.current.store(Arc::new((self.read)(&self.files)?));
         Ok(())
     }
 
     /// Reloads when a file changes, and whenever `asked` moves. Ends when `asked` is dropped.
-    pub async fn keep_fresh(self: Arc<Self>, mut asked: watch::Receiver<u64>) {
+    pub async fn keep_fresh(self, mut asked: watch::Receiver<u64>) {
         let mut seen = self.fingerprint();
         loop {
             let forced = tokio::select! {
@@ -129,9 +123,7 @@ impl Certificates {
                     "failed"
                 }
             };
-            metrics::CERTIFICATE_RELOADS
-                .with_label_values(&[self.port, outcome])
-                .inc();
+            metrics::CERTIFICATE_RELOADS.with_label_values(&[self.port, outcome]).inc();
         }
     }
 
@@ -148,7 +140,7 @@ impl Certificates {
     }
 }
 
-fn server(files: &Tls, protocols: &[Vec<u8>], mutual: bool) -> Result<ServerConfig, TlsError> {
+fn server(files: &Tls, protocols: &[&[u8]], mutual: bool) -> Result<ServerConfig, TlsError> {
     let (chain, key) = identity(files)?;
     let builder = ServerConfig::builder();
     let builder = if files.trusted_ca_file.is_empty() {
@@ -173,11 +165,11 @@ fn server(files: &Tls, protocols: &[Vec<u8>], mutual: bool) -> Result<ServerConf
             path: (&files.cert_file).into(),
             source,
         })?;
-    config.alpn_protocols = protocols.to_vec();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
 
-fn client(files: &Tls, protocols: &[Vec<u8>]) -> Result<ClientConfig, TlsError> {
+fn client(files: &Tls) -> Result<ClientConfig, TlsError> {
     let (chain, key) = identity(files)?;
     // Without an authority of its own a port trusts what it shows itself.
     let trusted = if files.trusted_ca_file.is_empty() {
@@ -185,15 +177,13 @@ fn client(files: &Tls, protocols: &[Vec<u8>]) -> Result<ClientConfig, TlsError> 
     } else {
         &files.trusted_ca_file
     };
-    let mut config = ClientConfig::builder()
+    ClientConfig::builder()
         .with_root_certificates(authorities(trusted)?)
         .with_client_auth_cert(chain, key)
         .map_err(|source| TlsError::Rejected {
             path: (&files.cert_file).into(),
             source,
-        })?;
-    config.alpn_protocols = protocols.to_vec();
-    Ok(config)
+        })
 }
 
 fn identity(
@@ -261,16 +251,16 @@ mod tests {
         let certificates = Certificates::load("client", &files, &[b"h2"])
             .unwrap()
             .unwrap();
-        let first = certificates.server().load_full();
+        let first = certificates.current().load_full();
 
         std::fs::write(&files.cert_file, "not a certificate").unwrap();
         let error = certificates.reload().unwrap_err().to_string();
         assert!(error.contains("cert.pem"), "{error}");
-        assert!(Arc::ptr_eq(&first, &certificates.server().load_full()));
+        assert!(Arc::ptr_eq(&first, &certificates.current().load_full()));
 
         write_pair(dir.path());
         certificates.reload().unwrap();
-        assert!(!Arc::ptr_eq(&first, &certificates.server().load_full()));
+        assert!(!Arc::ptr_eq(&first, &certificates.current().load_full()));
     }
 
     #[test]
@@ -279,7 +269,7 @@ mod tests {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut files = write_pair(one.path());
         files.key_file = write_pair(two.path()).key_file;
-        assert!(Certificates::load("client", &files, &[b"h2"]).is_err());
+        assert!(client_port(&files).is_err());
     }
 
     #[test]

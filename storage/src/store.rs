@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use meridian_domain::command::{AlarmKind, MemberRecord};
@@ -124,6 +124,7 @@ pub struct Tenant {
     cluster: Arc<ArcSwap<ClusterFacts>>,
     history: History,
     removed: AtomicBool,
+    reclaimed: AtomicI64,
 }
 
 impl Tenant {
@@ -135,6 +136,7 @@ impl Tenant {
             cluster: Arc::clone(&shared.cluster),
             history: shared.history.clone(),
             removed: AtomicBool::new(false),
+            reclaimed: AtomicI64::new(0),
         }
     }
 
@@ -168,6 +170,12 @@ impl Tenant {
         self.removed.load(Ordering::Acquire)
     }
 
+    /// The last compaction whose versions are gone from memory and handed to history for removal. It is behind
+    /// what the root says was compacted while there is something left to remove.
+    pub fn reclaimed(&self) -> Revision {
+        self.reclaimed.load(Ordering::Acquire)
+    }
+
     /// A hash over the versions retained at or below a revision (zero: the current one), the compacted
     /// revision it was made under, and the revision it goes up to. Walks every key.
     pub fn hash_kv(&self, revision: Revision) -> Result<(u32, Revision, Revision), Rejection> {
@@ -186,6 +194,10 @@ impl Tenant {
 
     pub(crate) fn root_cell(&self) -> Arc<ArcSwap<Keyspace>> {
         Arc::clone(&self.root)
+    }
+
+    pub(crate) fn set_reclaimed(&self, compacted: Revision) {
+        self.reclaimed.store(compacted, Ordering::Release);
     }
 
     pub(crate) fn remove(&self) {

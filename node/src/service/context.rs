@@ -10,13 +10,13 @@
 //!
 //! Until there are roles every caller is anonymous; tokens are not looked at.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_domain::access::Principal;
 use meridian_domain::name::TenantName;
-use meridian_domain::rejection::Rejection;
 use meridian_domain::stamp::RequestId;
+use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use crate::pipeline::{Pipeline, RequestContext};

@@ -10,7 +10,7 @@
 //! The forms and reasons are etcd's, because probes and dashboards know them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,6 +22,7 @@ use meridian_domain::name::TenantName;
 use meridian_domain::query::Query;
 use meridian_domain::view::ClusterView;
 use meridian_storage::wal::Wal;
+use tokio::time::Instant;
 
 use crate::pipeline::{Consistency, Pipeline};
 use crate::service::scrape;
@@ -137,7 +138,7 @@ impl Outside {
                 return Some(format!("ALARM {name}"));
             }
         }
-        if !serializable && self.pipeline.replica.status().leader.is_none() {
+        if !serializable && self.pipeline.standing.borrow().leader.is_none() {
             return Some("RAFT NO LEADER".into());
         }
         if !serializable

@@ -67,8 +67,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Accepts until `stop`; then no new connections. Open ones are asked to end and tracked in `open`.
-    pub async fn serve(self, stop: CancellationToken, open: TaskTracker) {
+    /// Accepts until `stop`; then no new connections. Open ones, tracked in `open`, are asked to end after what
+    /// they have begun, and are cut off at `end`.
+    pub async fn serve(self, stop: CancellationToken, end: CancellationToken, open: TaskTracker) {
         let http = Arc::new(http(self.streams));
         loop {
             let accepted = tokio::select! {
@@ -93,7 +94,13 @@ impl Listener {
                 _room: room,
                 stop: stop.clone(),
             };
-            open.spawn(connection.serve(stream, from));
+            let end = end.clone();
+            open.spawn(async move {
+                tokio::select! {
+                    () = connection.serve(stream, from) => {}
+                    () = end.cancelled() => {}
+                }
+            });
         }
     }
 }
@@ -139,12 +146,7 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, stream: TcpStream, from: SocketAddr) {
-        metrics::CONNECTIONS.inc();
-        self.serve_counted(stream, from).await;
-        metrics::CONNECTIONS.dec();
-    }
-
-    async fn serve_counted(self, stream: TcpStream, from: SocketAddr) {
+        let _counted = Counted::begin();
         // Without it every small answer waits for the client's delayed acknowledgement.
         if stream.set_nodelay(true).is_err() {
             return;
@@ -203,5 +205,21 @@ impl Connection {
         if let Err(error) = ended {
             tracing::debug!(%from, %error, "a connection ended early");
         }
+    }
+}
+
+/// One in the count of open connections, however the connection ends.
+struct Counted;
+
+impl Counted {
+    fn begin() -> Self {
+        metrics::CONNECTIONS.inc();
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::CONNECTIONS.dec();
     }
 }

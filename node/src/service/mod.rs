@@ -23,6 +23,8 @@ use std::sync::Arc;
 use meridian_domain::limits;
 use meridian_proto::api::v1::tenant_service_server::TenantServiceServer;
 use meridian_proto::etcdserverpb::kv_server::KvServer;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use crate::pipeline::Pipeline;
@@ -43,12 +45,33 @@ macro_rules! bounded {
 }
 pub(crate) use bounded;
 
-/// Every gRPC service of the client port.
-pub fn grpc(pipeline: &Arc<Pipeline>) -> Routes {
-    Routes::new(bounded!(KvServer::new(etcd::kv::Kv::new(Arc::clone(
-        pipeline
-    )))))
-    .add_service(bounded!(TenantServiceServer::new(tenant::Tenants::new(
-        Arc::clone(pipeline)
-    ))))
+/// The services of a running member.
+pub struct Services {
+    pipeline: Arc<Pipeline>,
+}
+
+impl Services {
+    /// Starts what services need beside the pipeline. Tasks end at `stop`.
+    pub fn start(
+        pipeline: &Arc<Pipeline>,
+        _stop: &CancellationToken,
+        _tasks: &TaskTracker,
+    ) -> Self {
+        Self { pipeline: Arc::clone(pipeline) }
+    }
+
+    /// Every gRPC service of the client port.
+    pub fn grpc(&self) -> Routes {
+        let pipeline = || Arc::clone(&self.pipeline);
+        Routes::new(bounded!(KvServer::new(etcd::kv::Kv::new(pipeline()))))
+            .add_service(bounded!(TenantServiceServer::new(tenant::Tenants::new(pipeline()))))
+    }
+
+    /// Everything on the client port that is not gRPC.
+    pub fn http(&self, outside: http::Outside) -> axum::Router {
+        http::router(outside)
+    }
+
+    /// Ends streams that would go on for ever.
+    pub fn stop(&self) {}
 }

@@ -103,7 +103,7 @@ impl TenantService for Tenants {
         request: Request<CreateTenantRequest>,
     ) -> Result<Response<CreateTenantResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let intent = wire::create(request).map_err(Refusal::from)?;
+        let intent = wire::create(&request).map_err(Refusal::from)?;
         let tenant = Some(self.shown(self.write(&metadata, intent).await?)?);
         Ok(Response::new(CreateTenantResponse { tenant }))
     }
@@ -144,7 +144,7 @@ impl TenantService for Tenants {
         request: Request<ChangeTenantRequest>,
     ) -> Result<Response<ChangeTenantResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let intent = wire::change(request).map_err(Refusal::from)?;
+        let intent = wire::change(&request).map_err(Refusal::from)?;
         let tenant = Some(self.shown(self.write(&metadata, intent).await?)?);
         Ok(Response::new(ChangeTenantResponse { tenant }))
     }

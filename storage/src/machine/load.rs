@@ -83,6 +83,8 @@ impl Machine {
                 }
                 None => self.hold(id, keyspace, requests),
             };
+            // What is loaded holds nothing that compaction does not retain.
+            holding.tenant.set_reclaimed(holding.keyspace.compacted());
             self.tenants.insert(id, holding);
             self.pending.touch(id);
         }

@@ -52,6 +52,7 @@ impl Machine {
     /// Whether there is more to do. Call it between batches.
     pub fn reclaim(&mut self, budget_keys: usize) -> bool {
         let mut budget = budget_keys;
+        let mut done = vec![];
         while budget > 0 {
             let Some(id) = self.unpruned.first().copied() else { break };
             let Some(holding) = self.tenants.get_mut(&id) else {
@@ -63,10 +64,11 @@ impl Machine {
             let mut dropped = vec![];
             let through = pass.step(keyspace, &mut budget, &mut dropped);
             if through {
-                let done = pass.target == keyspace.compacted();
+                let target = pass.target;
                 holding.pass = None;
-                if done {
+                if target == keyspace.compacted() {
                     self.unpruned.remove(&id);
+                    done.push((Arc::clone(&holding.tenant), target));
                 }
             }
             if !dropped.is_empty() {
@@ -75,6 +77,9 @@ impl Machine {
             }
         }
         self.publish();
+        for (tenant, target) in done {
+            tenant.set_reclaimed(target);
+        }
         !self.unpruned.is_empty()
     }
 

@@ -147,7 +147,7 @@ impl Admission {
             Entrance::Wait(ready) => ready,
         };
         metrics::WRITES_WAITING.inc();
-        let waited = tokio::time::timeout_at(ctx.deadline.into(), ready).await;
+        let waited = tokio::time::timeout_at(ctx.deadline, ready).await;
         metrics::WRITES_WAITING.dec();
         match waited {
             Ok(Ok(pass)) => Ok(pass),

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use meridian_domain::access::Principal;
 use meridian_domain::name::{TenantId, TenantName};
@@ -13,7 +13,7 @@ fn ctx() -> RequestContext {
         tenant: TenantName::new("busy").unwrap(),
         principal: Principal::Anonymous,
         request_id: None,
-        deadline: Instant::now() + Duration::from_secs(60),
+        deadline: tokio::time::Instant::now() + Duration::from_secs(60),
         deadline_is_callers: false,
         require_leader: false,
         client_api_version: None,

@@ -11,7 +11,7 @@ impl Pipeline {
             cluster_id: self.ids.cluster,
             member_id: self.ids.member,
             revision,
-            raft_term: self.replica.status().term,
+            raft_term: self.standing.borrow().term,
         }
     }
 
