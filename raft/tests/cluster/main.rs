@@ -1,0 +1,14 @@
+//! What a cluster promises, on real sockets and real logs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod agreement;
+mod harness;
+mod membership;
+mod recovery;
