@@ -69,6 +69,15 @@ pub enum Etcd {
         /// The limit.
         limit: u64,
     },
+    /// The message is not what the method takes.
+    #[error("grpc: failed to unmarshal the received message: {what}")]
+    MalformedMessage {
+        /// What does not fit.
+        what: String,
+    },
+    /// The message is compressed, which was not agreed on.
+    #[error("grpc: Decompressor is not installed for grpc-encoding of the received message")]
+    CompressedMessage,
     /// The member has as much work as it accepts.
     #[error("etcdserver: too many requests")]
     TooManyRequests {
@@ -201,7 +210,8 @@ impl Etcd {
             Self::Contended { .. } => Code::Aborted,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Canceled | Self::WatchCanceled => Code::Cancelled,
-            Self::NotSupported { .. } => Code::Unimplemented,
+            Self::NotSupported { .. } | Self::CompressedMessage => Code::Unimplemented,
+            Self::MalformedMessage { .. } => Code::Internal,
             Self::NotPrimaryLessor
             | Self::LockSessionExpired
             | Self::ElectionNotLeader
@@ -220,6 +230,8 @@ impl Etcd {
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Canceled => "CANCELED",
             Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::MalformedMessage { .. } => "MALFORMED_MESSAGE",
+            Self::CompressedMessage => "COMPRESSED_MESSAGE",
             Self::TooManyRequests { .. } => "TOO_MANY_REQUESTS",
             Self::Contended { .. } => "CONTENDED",
             Self::WatchCanceled => "WATCH_CANCELED",
