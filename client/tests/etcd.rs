@@ -21,7 +21,7 @@ use meridian_client::{Client, Compare, Delete, Event, Keys, Kind, Options, Put, 
 async fn events_until(watch: &mut Watch, key: &str) -> Vec<Event> {
     let mut events = vec![];
     loop {
-        let next = tokio::time::timeout(Duration::from_secs(60), watch.next_event());
+        let next = tokio::time::timeout(Duration::from_mins(1), watch.next_event());
         let event = next
             .await
             .expect("an event in time")

@@ -101,6 +101,15 @@ impl Client {
             .collect()
     }
 
+    /// A client with the same options and other endpoints. Sends nothing before the first call.
+    pub fn with_endpoints<E>(&self, endpoints: E) -> Result<Self>
+    where
+        E: IntoIterator,
+        E::Item: AsRef<str>,
+    {
+        Self::lazy(endpoints, self.inner.options.clone())
+    }
+
     /// The endpoint of the leader, as the last probe saw it.
     pub fn leader_endpoint(&self) -> Option<String> {
         self.inner

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// A cluster of etcd processes; they end with it.
 pub struct Etcd {
     members: Vec<Member>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 struct Member {
@@ -35,11 +35,11 @@ impl Etcd {
             .collect();
         let mut etcd = Self {
             members: vec![],
-            _folder: folder,
+            folder: folder,
         };
         for i in 0..size {
             let endpoint = format!("http://127.0.0.1:{}", ports[i]);
-            let data = etcd._folder.path().join(format!("m{i}"));
+            let data = etcd.folder.path().join(format!("m{i}"));
             let flags = [
                 ("--name", format!("m{i}")),
                 ("--data-dir", data.display().to_string()),

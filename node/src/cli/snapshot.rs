@@ -1,0 +1,112 @@
+//! `meridian snapshot`: everything a cluster holds, in one file.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+
+use super::failure::Failure;
+use super::out::{Form, Out, size};
+use super::reach::Reach;
+
+/// Snapshots.
+#[derive(Debug, Args)]
+pub(super) struct Snapshot {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Save a snapshot of the first endpoint to a file
+    Save {
+        /// The file to write; it is replaced only once the whole snapshot is there
+        file: PathBuf,
+    },
+}
+
+impl Snapshot {
+    pub(super) async fn run(&self, reach: &Reach, out: &mut Out) -> Result<ExitCode, Failure> {
+        match &self.verb {
+            Verb::Save { file } => save(reach, out, file).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Downloads a snapshot beside the file, makes it durable, and only then gives it its name.
+async fn save(reach: &Reach, out: &mut Out, path: &Path) -> Result<(), Failure> {
+    let client = reach.client()?;
+    let endpoint = client.endpoints().swap_remove(0);
+    let mut snapshot = client.snapshot(&endpoint).await?;
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let guard = Unfinished(Some(partial.clone()));
+    let io = |what: &str, error: &std::io::Error| {
+        Failure::io(&format!("can not {what} {}", partial.display()), error)
+    };
+    let mut file = tokio::fs::File::create(&partial)
+        .await
+        .map_err(|e| io("create", &e))?;
+    let bar = progress("saving");
+    let mut written = 0;
+    while let Some(chunk) = snapshot.next().await? {
+        file.write_all(&chunk.bytes)
+            .await
+            .map_err(|e| io("write", &e))?;
+        written += chunk.bytes.len() as u64;
+        bar.set_length(written + chunk.remaining);
+        bar.set_position(written);
+    }
+    file.sync_all().await.map_err(|e| io("flush", &e))?;
+    drop(file);
+    std::fs::rename(&partial, path).map_err(|e| io("rename", &e))?;
+    sync_folder_of(path).map_err(|e| io("flush the folder of", &e))?;
+    guard.finished();
+    bar.finish_and_clear();
+    let file = path.display().to_string();
+    match out.form_or(Form::Simple) {
+        Form::Json => out.json(&json!({"file": file, "bytes": written, "endpoint": endpoint}))?,
+        _ => out.line(format!("Snapshot saved at {file} ({})", size(written)))?,
+    }
+    Ok(())
+}
+
+/// A file that is removed unless it is finished.
+struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    fn finished(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // It may never have been made.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// A bar on standard error, if that is a terminal.
+fn progress(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let template = "{msg} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.with_message(what)
+}
