@@ -50,8 +50,8 @@ impl History {
     /// what its changes replaced where that is still there.
     ///
     /// Ends after `max_revisions`, or once the keys and values are `max_bytes`; at least one is given if there
-    /// is one. Which log entry a commit was is not kept: `log_id` is zero. Revisions that were dropped are left
-    /// out: ask from above the compacted revision.
+    /// is one. Which log entry a commit was is not kept: `log_id` is zero. Ask from above the
+    /// compacted revision: what was dropped is left out some time after it was submitted.
     pub fn commits(
         &self,
         tenant: TenantId,

@@ -3,7 +3,7 @@
 //! The history against a naive one, across restarts, kills, damage and compaction.
 
 mod damage;
-mod frozen;
+pub(crate) mod frozen;
 mod model;
-mod naive;
+pub(crate) mod naive;
 mod space;

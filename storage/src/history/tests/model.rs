@@ -35,7 +35,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn history_answers_as_a_naive_map_does(seed in any::<u64>(), acts in proptest::collection::vec(act(), 1..40)) {
@@ -109,10 +109,13 @@ fn run(seed: u64, acts: Vec<Act>) {
                 naive.check(&history);
                 return;
             }
+            Act::Commits(tenant, ..) if removed.contains(&tenant) => {}
             Act::Commits(tenant, from, to, most) => {
                 let tenant = TenantId(tenant);
                 let top = maker.revision(tenant) as u64 + 2;
                 let (from, to) = ((from % top) as i64, (to % top) as i64);
+                // Below, drops that are on their way may or may not have taken effect.
+                let from = from.max(maker.compacted(tenant) + 1);
                 let commits = history.commits(tenant, from, to, most, usize::MAX).unwrap();
                 assert_eq!(flat(&commits), naive.commits(tenant, from, to, most));
             }

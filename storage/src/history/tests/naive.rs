@@ -126,6 +126,7 @@ pub fn flat(commits: &[meridian_domain::command::Commit]) -> Vec<Change> {
 pub struct Maker {
     index: u64,
     revisions: BTreeMap<TenantId, i64>,
+    compacted: BTreeMap<TenantId, i64>,
     live: BTreeMap<(TenantId, Bytes), Vec<Version>>,
     random: u64,
     pub keys: u64,
@@ -137,6 +138,7 @@ impl Maker {
         Self {
             index: 0,
             revisions: BTreeMap::new(),
+            compacted: BTreeMap::new(),
             live: BTreeMap::new(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             keys: 40,
@@ -239,6 +241,7 @@ impl Maker {
 
     /// A batch that drops what compaction at the present revision of a tenant would.
     pub fn compact(&mut self, tenant: TenantId) -> Batch {
+        self.compacted.insert(tenant, self.revision(tenant));
         let mut batch = Batch {
             applied: LogId {
                 term: 1,
@@ -270,6 +273,10 @@ impl Maker {
             dropped_tenants: vec![tenant],
             ..Batch::default()
         }
+    }
+
+    pub fn compacted(&self, tenant: TenantId) -> i64 {
+        self.compacted.get(&tenant).copied().unwrap_or(0)
     }
 
     pub fn revision(&self, tenant: TenantId) -> i64 {
