@@ -132,6 +132,30 @@ impl Identity {
     }
 }
 
+/// Where versions lie in a data directory.
+pub fn history_of(path: &Path) -> PathBuf {
+    path.join("history")
+}
+
+/// Where snapshots lie in a data directory.
+pub fn snapshots_of(path: &Path) -> PathBuf {
+    path.join("snapshots")
+}
+
+/// The sizes of all files in a directory, four levels deep, in bytes. What goes away meanwhile is passed over.
+pub fn bytes_below(path: &Path) -> u64 {
+    fn add(path: &Path, depth: usize) -> u64 {
+        let Ok(entries) = fs::read_dir(path) else { return 0 };
+        let sizes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() && depth > 0 => add(&entry.path(), depth - 1),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        });
+        sizes.sum()
+    }
+    add(path, 3)
+}
+
 /// A data directory, held until dropped.
 #[derive(Debug)]
 pub struct Directory {
@@ -174,12 +198,12 @@ impl Directory {
 
     /// Where versions lie.
     pub fn history(&self) -> PathBuf {
-        self.path.join("history")
+        history_of(&self.path)
     }
 
     /// Where snapshots lie.
     pub fn snapshots(&self) -> PathBuf {
-        self.path.join("snapshots")
+        snapshots_of(&self.path)
     }
 
     /// Who the member is; none in a new directory. Data without an identity is refused.

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::directory::Directory;
 use crate::pipeline::Pipeline;
 use crate::run::{Failure, boot, founding};
-use crate::service::door::Door;
+use crate::service::door::{Door, Grpc};
 use crate::service::http::Outside;
 use crate::service::listen::Listener;
 use crate::service;
@@ -109,11 +109,8 @@ impl Member {
         let connections = TaskTracker::new();
         let services = service::Services::start(&pipeline, &stop, &tasks);
         let outside = Outside { pipeline: Arc::clone(&pipeline), wal: wal.clone() };
-        let door = Door::new(
-            services.grpc(),
-            services.http(outside),
-            settings.log.metrics == "extensive",
-        );
+        let grpc = Grpc::new(services.grpc(), settings.log.metrics == "extensive");
+        let door = Door::new(grpc.clone(), services.http(outside, grpc));
         let room = Arc::new(Semaphore::new(settings.limits.connections));
         let client_tls = certificates.as_ref().map(tls::Certificates::current);
         for socket in client_sockets {

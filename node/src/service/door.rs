@@ -40,10 +40,16 @@ pub const CALLS_MAX: usize = 262_144;
 /// Where requests on the client port go. Cheap to clone; one per connection.
 #[derive(Clone)]
 pub struct Door {
-    grpc: axum::Router,
+    grpc: Grpc,
     http: axum::Router,
-    calls: Arc<Calls>,
     certificate: Option<ClientCertificate>,
+}
+
+/// Every gRPC service, counted. Cheap to clone.
+#[derive(Clone)]
+pub struct Grpc {
+    services: axum::Router,
+    calls: Arc<Calls>,
 }
 
 /// Every method there is, with its counters.
@@ -61,9 +67,9 @@ struct Method {
     seconds: Option<Histogram>,
 }
 
-impl Door {
-    /// A door to these services. `extensive` measures how long each call takes.
-    pub fn new(grpc: Routes, http: axum::Router, extensive: bool) -> Self {
+impl Grpc {
+    /// These services. `extensive` measures how long each call takes.
+    pub fn new(services: Routes, extensive: bool) -> Self {
         let mut methods = HashMap::new();
         for service in meridian_proto::descriptors().services() {
             for method in service.methods() {
@@ -90,14 +96,44 @@ impl Door {
             }
         }
         Self {
-            grpc: grpc.prepare().into_axum_router(),
-            http,
+            services: services.prepare().into_axum_router(),
             calls: Arc::new(Calls {
                 methods,
                 open: AtomicUsize::new(0),
             }),
-            certificate: None,
         }
+    }
+
+    /// Serves one call.
+    pub async fn serve<B>(self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let path = request.uri().path();
+        let Some(call) = Call::begin(&self.calls, path) else {
+            return refuse(unknown_method(&self.calls, path));
+        };
+        count_client(request.headers(), call.method().kind);
+        if self.calls.open.load(Ordering::Relaxed) > CALLS_MAX {
+            let what = format!("this member has {CALLS_MAX} calls open");
+            return call.count(refuse(
+                Refusal::from(Etcd::TooManyRequests { what }).into_status(),
+            ));
+        }
+        let span = tracing::debug_span!("call", path);
+        continue_trace(&span, request.headers());
+        let request = request.map(Body::new);
+        let Ok(mut response) = self.services.oneshot(request).instrument(span).await;
+        put_right(response.headers_mut());
+        call.count(response)
+    }
+}
+
+impl Door {
+    /// A door to gRPC on one side, to everything else on the other.
+    pub fn new(grpc: Grpc, http: axum::Router) -> Self {
+        Self { grpc, http, certificate: None }
     }
 
     /// The door as one connection sees it.
@@ -114,22 +150,7 @@ impl Door {
             let Ok(response) = self.http.oneshot(request).await;
             return response;
         }
-        let path = request.uri().path();
-        let Some(call) = Call::begin(&self.calls, path) else {
-            return refuse(unknown_method(&self.calls, path));
-        };
-        count_client(request.headers(), call.method().kind);
-        if self.calls.open.load(Ordering::Relaxed) > CALLS_MAX {
-            let what = format!("this member has {CALLS_MAX} calls open");
-            return call.count(refuse(
-                Refusal::from(Etcd::TooManyRequests { what }).into_status(),
-            ));
-        }
-        let span = tracing::debug_span!("call", path);
-        continue_trace(&span, request.headers());
-        let Ok(mut response) = self.grpc.oneshot(request).instrument(span).await;
-        put_right(response.headers_mut());
-        call.count(response)
+        self.grpc.serve(request).await
     }
 }
 

@@ -103,6 +103,13 @@ pub fn scrape(pipeline: &Pipeline) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// Bytes this process holds in memory, as Linux counts them; zero where it does not say.
+pub fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
 fn agreement(pipeline: &Pipeline) {
     let status = pipeline.replica.status();
     let id = format!("{:x}", status.id);

@@ -197,7 +197,7 @@ fn fits(txn: &Txn, most: usize) -> bool {
 }
 
 /// The state machine answered something else than was asked: a fault of the program, shown as such.
-fn mismatch(asked: &'static str) -> Status {
+pub fn mismatch(asked: &'static str) -> Status {
     tracing::error!(
         asked,
         "the state machine gave the answer to another question"

@@ -109,6 +109,11 @@ impl<M: Member> Watches<M> {
         self.shared.background.stop();
     }
 
+    /// Sees to it that whoever watches this hub without a stream is told of changes.
+    pub fn attend(&self, hub: &Arc<meridian_storage::watch::Hub>) {
+        background::watch_over(&self.shared, hub);
+    }
+
     async fn open(self, request: Request<Body>) -> Result<Stream<M>, Refusal> {
         let (head, body) = request.into_parts();
         if head.uri.path() != "/etcdserverpb.Watch/Watch" {
