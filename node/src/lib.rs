@@ -13,12 +13,14 @@
 
 pub mod pipeline;
 pub mod service;
+pub mod background;
 pub mod status;
 
 pub mod settings;
 pub mod run;
 pub mod directory;
 pub mod dev;
+pub mod cli;
 
 pub mod tls;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Command;
-use meridian_node::{dev, run, version};
+use meridian_node::{cli, dev, run, version};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,17 +15,18 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("server", matches)) => run::server(matches),
         Some(("dev", matches)) => dev::run(matches),
-        _ => ExitCode::from(2),
+        _ => cli::run(&matches, command()),
     }
 }
 
-/// Everything that can be typed.
+/// Everything that can be typed; the nouns of the command line come from [`cli`].
 fn command() -> Command {
-    Command::new("meridian")
+    let command = Command::new("meridian")
         .version(version::MERIDIAN)
         .about("A replicated, tenant-namespaced configuration store that speaks etcd's API")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(run::command())
-        .subcommand(dev::command())
+        .subcommand(dev::command());
+    cli::augment(command)
 }

@@ -5,7 +5,7 @@
 //!                     ^                                 |
 //!                     +---- the rules moved (Stale) ----+      bounded retries
 //!   read    admit -> read barrier (unless serializable) -> answer from the local view
-//!   watch   admit -> may they? -> the tenant whose ring the cursor reads
+//!   watch   admit -> the tenant whose ring the cursors read; each watch is checked when it is made
 //! ```
 //!
 //! Planning and answering are pure and run here, at the edge; the log carries plans. A plan that says *no* may
@@ -23,11 +23,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use meridian_domain::access::{self, Action, Principal};
+use meridian_domain::access::Principal;
 use meridian_domain::answer::{Answer, answer};
 use meridian_domain::command::{Command, Proposal, Receipt, Verdict};
 use meridian_domain::intent::Intent;
-use meridian_domain::key::{KeyRange, Space};
 use meridian_domain::kv::Range;
 use meridian_domain::name::{TenantId, TenantName};
 use meridian_domain::plan::{Plan, plan};
@@ -208,18 +207,12 @@ impl Pipeline {
         }
     }
 
-    /// Says whether the caller may watch `range`, and hands out the tenant it belongs to.
-    pub async fn watch(
-        &self,
-        ctx: &RequestContext,
-        space: Space,
-        range: &KeyRange,
-    ) -> Result<Arc<Tenant>, Refusal> {
+    /// Opens a stream of watches: counts it, and hands out the tenant whose ring its cursors read. What each watch
+    /// may see is asked when it is made ([`meridian_domain::access::check`]).
+    pub async fn open(&self, ctx: &RequestContext) -> Result<Arc<Tenant>, Refusal> {
         self.refuse_without_leader(ctx)?;
         let tenant = self.tenant(ctx, &mut false).await?;
         self.admission.count(&tenant.record())?;
-        let query = Query::Range(Range::of(space, range.clone()));
-        access::check(&ctx.principal, Action::Read(&query))?;
         Ok(tenant)
     }
 

@@ -248,7 +248,7 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let files = write_pair(dir.path());
-        let certificates = Certificates::load("client", &files, &[b"h2"])
+        let certificates = client_port(&files)
             .unwrap()
             .unwrap();
         let first = certificates.current().load_full();
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_plain_port_has_no_certificates() {
         assert!(
-            Certificates::load("client", &Tls::default(), &[])
+            client_port(&Tls::default())
                 .unwrap()
                 .is_none()
         );

@@ -54,7 +54,7 @@ fn load(
         ..history::Settings::default()
     };
     let (history, rows) = History::open(&directory.history(), settings, Arc::clone(seal))?;
-    let newest = snapshot::latest(disk, &directory.snapshots())?;
+    let newest = snapshot::latest(disk.as_ref(), &directory.snapshots())?;
     let covered = newest.as_ref().map(|file| file.applied).unwrap_or_default();
     let floor = covered.max(recovered.purged.unwrap_or_default());
     if let Some(mut rows) = rows.filter(|rows| rows.applied() >= floor) {
@@ -65,10 +65,10 @@ fn load(
     }
     if let Some(file) = newest {
         tracing::info!(applied = %file.applied, "the version store is rebuilt from the snapshot");
-        let mut rows = snapshot::open(disk, &file.path, seal)?;
-        history.reset(rows.as_mut())?;
-        let mut rows = snapshot::open(disk, &file.path, seal)?;
-        return load_from(rows.as_mut(), &history);
+        let mut rows = snapshot::open(disk.as_ref(), seal, &file.path)?;
+        history.reset(&mut rows)?;
+        let mut rows = snapshot::open(disk.as_ref(), seal, &file.path)?;
+        return load_from(&mut rows, &history);
     }
     if let Some(purged) = recovered.purged {
         return Err(Fault::Inconsistent {
