@@ -278,3 +278,35 @@ fn a_quarantine_that_was_interrupted_never_leaves_a_log_that_opens_without_its_v
     }
     assert!(change > 10);
 }
+
+#[test]
+fn a_write_that_was_lost_and_shows_what_stood_there_before_is_seen() {
+    let disk = FaultyDisk::new();
+    let (wal, _) = open(&disk);
+    append(&wal, entries(1, 0..3, 40)).unwrap();
+    wal.close();
+    disk.restart();
+    let path = files(&disk, ".wal").pop().unwrap();
+    let begin = disk
+        .content(&path)
+        .unwrap()
+        .iter()
+        .rposition(|b| *b != 0)
+        .unwrap();
+    let begin = (begin + 1).next_multiple_of(8);
+    // Two lives of the same place in the same segment, each whole in itself.
+    let lived = |term| {
+        let life = disk.fork();
+        let (wal, _) = open(&life);
+        append(&wal, entries(term, 3..4, 40)).unwrap();
+        append(&wal, entries(term, 4..5, 40)).unwrap();
+        wal.close();
+        life.restart();
+        life
+    };
+    let (before, now) = (lived(1), lived(2));
+    assert_eq!(all(&open(&now.fork()).0).len(), 5);
+    let stale = before.content(&path).unwrap()[begin..begin + 96].to_vec();
+    now.overwrite(&path, begin, &stale);
+    refused(&now, "a stale record");
+}
