@@ -1,12 +1,14 @@
 //! Gray failures: a leader whose disk stands still while its network is well.
 //!
-//! Such a leader keeps everybody from electing another and commits nothing slowly. So a heartbeat has to stand
-//! for the disk too: when something has waited for the disk longer than an election timeout, the leader hands
-//! leadership to the voter whose log is furthest and falls silent, in case that does not arrive. A member whose
-//! disk stands still does not campaign either. When the disk moves again, all is as before.
+//! Such a leader keeps everybody from electing another and commits nothing. So a heartbeat has to stand for the
+//! disk too: when something has waited for the disk longer than an election timeout, while a majority of the
+//! others has it on theirs, the leader hands leadership to the voter whose log is furthest and falls silent, in
+//! case that does not arrive. Where the others' disks stand still as well (they may be the same), nobody could
+//! do better, and an election would only add to the load. A member whose disk stands still does not campaign.
+//! When the disk moves again, all is as before.
 //!
 //! A disk that moves but takes more than half an election timeout for every flush, over three of them, makes a
-//! leader hand over too.
+//! leader hand over too, under the same condition.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub async fn watch(
     election_timeout: Duration,
     may_campaign: impl Fn() -> bool + Send,
 ) {
+    let mut stands_still = false;
     let mut silent = false;
     let mut slow_since: Option<Instant> = None;
     let mut handed_over: Option<Instant> = None;
@@ -39,24 +42,31 @@ pub async fn watch(
         let leads = leadership.borrow().here;
         let stalled = flushes.stalled();
         if stalled > election_timeout {
-            if !silent {
+            if !stands_still {
+                tracing::warn!(
+                    stalled_ms = stalled.as_millis() as u64,
+                    "the disk of the log makes no progress; this member does not campaign"
+                );
+                stands_still = true;
+                raft.runtime_config().elect(false);
+            }
+            if leads && !silent && changes.others_are_ahead(flushes.flushed()) {
                 tracing::error!(
                     stalled_ms = stalled.as_millis() as u64,
-                    leads,
-                    "the disk of the log makes no progress; this member gives up leading and campaigning"
+                    "the disk of the log makes no progress, others' do; this member gives up leading"
                 );
                 silent = true;
-                raft.runtime_config().elect(false);
-                if leads {
-                    metrics::STEPPED_DOWN_FOR_DISK.inc();
-                    hand_over(&raft, &changes).await;
-                    raft.runtime_config().heartbeat(false);
-                }
+                metrics::STEPPED_DOWN_FOR_DISK.inc();
+                hand_over(&raft, &changes).await;
+                raft.runtime_config().heartbeat(false);
             }
             continue;
         }
-        if silent {
+        if stands_still {
             tracing::info!("the disk of the log makes progress again");
+            stands_still = false;
+        }
+        if silent {
             silent = false;
             raft.runtime_config().heartbeat(true);
         }
@@ -69,7 +79,7 @@ pub async fn watch(
         };
         let long = slow_since.is_some_and(|since| since.elapsed() > election_timeout * 3);
         let again = handed_over.is_none_or(|at| at.elapsed() > SLOW_PAUSE);
-        if long && again {
+        if long && again && changes.others_are_ahead(flushes.flushed()) {
             tracing::warn!(
                 flush_ms = flushes.smoothed().as_millis() as u64,
                 "the disk of the log is slow; this member hands leadership over"

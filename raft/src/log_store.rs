@@ -65,6 +65,8 @@ struct FlushState {
     moved: Option<Instant>,
     /// Smoothed time a flush takes.
     smoothed: Duration,
+    /// The last index that is on the disk, as far as appending went.
+    flushed: u64,
 }
 
 impl Flushes {
@@ -94,6 +96,15 @@ impl Flushes {
             Some(moved) if state.waiting > 0 => moved.elapsed(),
             _ => Duration::ZERO,
         }
+    }
+
+    fn reached(&self, index: u64) {
+        self.state.lock().flushed = index;
+    }
+
+    /// The last index that is on the disk.
+    pub fn flushed(&self) -> u64 {
+        self.state.lock().flushed
     }
 
     /// How long a flush takes, smoothed over the last ones.
@@ -264,13 +275,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (done, flushed) = oneshot::channel();
         let begun = self.flushes.begin();
-        let flushes = self.flushes.clone();
+        let disk = self.flushes.clone();
         let vote = *vote;
         let kept = self.vote.clone();
         self.wal.save_vote(
             form::encode_vote(&vote),
             Box::new(move |result| {
-                flushes.end(begun);
+                disk.end(begun);
                 if result.is_ok() {
                     *kept.lock() = Some(vote);
                 }
@@ -310,11 +321,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .sum();
         self.snapshots.log_grew(bytes as u64);
         let begun = self.flushes.begin();
-        let flushes = self.flushes.clone();
+        let disk = self.flushes.clone();
+        let last = entries.last().map_or(0, |entry| entry.log_id.index);
         self.wal.append(
             entries,
             Box::new(move |result| {
-                flushes.end(begun);
+                disk.end(begun);
+                disk.reached(last);
                 callback.io_completed(result.map_err(io::Error::other));
             }),
         );

@@ -510,6 +510,22 @@ impl Changes {
             .max_by_key(|id| self.matched(*id).0)
     }
 
+    /// Whether a majority of the other voters has more on disk than `index`.
+    pub fn others_are_ahead(&self, index: u64) -> bool {
+        let own = self.roster.identity().member_id;
+        let others: Vec<u64> = self
+            .roster
+            .membership()
+            .voter_ids()
+            .filter(|id| *id != own)
+            .collect();
+        let ahead = others
+            .iter()
+            .filter(|id| self.matched(**id).0 > index)
+            .count();
+        !others.is_empty() && ahead > others.len() / 2
+    }
+
     /// Promotes members that were added as voters as soon as they have caught up, whenever this member
     /// leads, for as long as it lives.
     pub async fn promote_joining(&self) {

@@ -9,7 +9,6 @@ macro_rules! metric {
     ($(#[$doc:meta])* $name:ident: $kind:ident = $make:expr) => {
         $(#[$doc])*
         pub static $name: LazyLock<$kind> = LazyLock::new(|| {
-            #[expect(clippy::expect_used, reason = "names are constants")]
             let metric: $kind = $make.expect("a valid metric");
             let _ = prometheus::register(Box::new(metric.clone()));
             metric

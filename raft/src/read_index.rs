@@ -259,14 +259,14 @@ mod tests {
     /// A leader whose answers the test lets go one by one.
     struct Scripted {
         commit: Arc<AtomicU64>,
-        begun: tokio::sync::mpsc::UnboundedSender<u64>,
+        begun: tokio::sync::mpsc::Sender<u64>,
         go: Arc<tokio::sync::Semaphore>,
     }
 
     impl Ask for Scripted {
         async fn ask(&self, round: u64, _deadline: Instant) -> Result<LogId, Unavailable> {
             let index = self.commit.load(Ordering::SeqCst);
-            self.begun.send(round).unwrap();
+            self.begun.send(round).await.unwrap();
             self.go.acquire().await.unwrap().forget();
             Ok(LogId { term: 1, index })
         }
@@ -275,7 +275,7 @@ mod tests {
     struct World {
         read_index: Arc<ReadIndex>,
         commit: Arc<AtomicU64>,
-        begun: tokio::sync::mpsc::UnboundedReceiver<u64>,
+        begun: tokio::sync::mpsc::Receiver<u64>,
         go: Arc<tokio::sync::Semaphore>,
         applied: watch::Sender<LogId>,
         _leadership: watch::Sender<Leadership>,
@@ -288,9 +288,9 @@ mod tests {
             here: true,
         });
         let (applied, applied_rx) = watch::channel(LogId::default());
-        let read_index = Arc::new(ReadIndex::new(leads, applied_rx, Duration::from_secs(60)));
+        let read_index = Arc::new(ReadIndex::new(leads, applied_rx, Duration::from_mins(1)));
         let commit = Arc::new(AtomicU64::new(1));
-        let (begun_tx, begun) = tokio::sync::mpsc::unbounded_channel();
+        let (begun_tx, begun) = tokio::sync::mpsc::channel(100);
         let go = Arc::new(tokio::sync::Semaphore::new(0));
         let ask = Scripted {
             commit: commit.clone(),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(60)
+        Instant::now() + Duration::from_mins(1)
     }
 
     #[tokio::test]

@@ -37,6 +37,10 @@ pub struct Status {
 
 /// A member of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "a peer has peer URLs and client URLs"
+)]
 pub struct Peer {
     /// Its id.
     pub id: u64,

@@ -19,7 +19,7 @@ pub enum Unavailable {
     #[error("etcdserver: leader changed")]
     LeaderChanged,
     /// It took longer than the caller would wait.
-    #[error("{}", timed_out_text(.0))]
+    #[error("{}", timed_out_text(*.0))]
     TimedOut(Delay),
     /// Too much is waiting already. Nothing was written.
     #[error("etcdserver: too many requests")]
@@ -54,7 +54,7 @@ pub enum Delay {
     Apply,
 }
 
-fn timed_out_text(delay: &Delay) -> &'static str {
+fn timed_out_text(delay: Delay) -> &'static str {
     match delay {
         Delay::Plain => "etcdserver: request timed out",
         Delay::LeaderFailure => {
@@ -69,7 +69,7 @@ fn timed_out_text(delay: &Delay) -> &'static str {
 
 impl Unavailable {
     /// The stable name, the same on every door and in every version.
-    pub fn code(&self) -> &'static str {
+    pub fn code(self) -> &'static str {
         match self {
             Self::NoLeader => "no_leader",
             Self::NotLeader => "not_leader",
@@ -85,7 +85,7 @@ impl Unavailable {
     }
 
     /// Whether a write that failed with this surely has no effect, now or later.
-    pub fn is_certain(&self) -> bool {
+    pub fn is_certain(self) -> bool {
         !matches!(
             self,
             Self::TimedOut(_) | Self::OutcomeUnknown | Self::Stopped | Self::LeaderChanged
@@ -93,7 +93,7 @@ impl Unavailable {
     }
 
     /// What to do about it, for a person.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(self) -> &'static str {
         match self {
             Self::NoLeader => {
                 "a majority of the voting members must be up and able to reach each other"

@@ -120,23 +120,21 @@ impl Peers {
             return;
         }
         let mut links = self.links.lock();
-        links.retain(|id, link| match membership.membership().get_node(id) {
-            Some(address) => {
+        links.retain(|id, link| {
+            if let Some(address) = membership.membership().get_node(id) {
                 if link.urls.load().as_slice() != address.peer_urls.as_slice() {
                     link.urls.store(Arc::new(address.peer_urls.clone()));
                     link.end();
                 }
-                true
+                return true;
             }
-            None => {
-                // It may be about to answer the very question that removed it.
-                let link = link.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(FAREWELL).await;
-                    link.end();
-                });
-                false
-            }
+            // It may be about to answer the very question that removed it.
+            let link = link.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(FAREWELL).await;
+                link.end();
+            });
+            false
         });
     }
 

@@ -35,7 +35,7 @@ type RpcError = RPCError<TypeConfig>;
 /// How long one piece of a snapshot may take to leave.
 const CHUNK_TIME: Duration = Duration::from_secs(10);
 /// How long installing may take beside what its size allows for.
-const INSTALL_TIME: Duration = Duration::from_secs(60);
+const INSTALL_TIME: Duration = Duration::from_mins(1);
 /// The slowest installing that is waited for.
 const INSTALL_BYTES_PER_SECOND: u64 = 10 * 1024 * 1024;
 /// How large a piece of a snapshot is.

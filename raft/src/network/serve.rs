@@ -7,7 +7,9 @@ use meridian_domain::revision::LogId;
 use meridian_proto::peer::{self, Lane, RefusalCode, envelope::Body};
 use meridian_proto::peer::{append_response, transfer_leader_reply};
 use openraft::errors::{Fatal, RaftError};
-use openraft::raft::{AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -32,13 +34,13 @@ pub async fn answer(core: &Arc<Core>, lane: Lane, body: Body) -> Body {
         };
     }
     let answered = match body {
-        Body::Append(request) => append(core, request).await,
+        Body::Append(request) => append(core, lane, request).await,
         Body::Vote(request) => vote(core, &request, false).await,
         Body::PreVote(request) => vote(core, &request, true).await,
         Body::Transfer(request) => transfer(core, &request).await,
         Body::ReadIndex(request) => read_index(core, &request).await,
         Body::Ask(request) => ask(core, request).await,
-        Body::Digest(request) => Ok(digests(core, &request)),
+        Body::Digest(request) => Ok(digests(core, request.from_index)),
         Body::MemberList(_) => Ok(member_list(core)),
         Body::Change(request) => change(core, request).await,
         Body::Obituary(request) => Ok(obituary(core, &request).await),
@@ -85,7 +87,7 @@ fn deadline(timeout_ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(timeout_ms).min(PATIENCE)
 }
 
-async fn append(core: &Core, request: peer::AppendEntries) -> Answer {
+async fn append(core: &Core, lane: Lane, request: peer::AppendEntries) -> Answer {
     use append_response::Outcome;
     let reserve = request.reserve;
     let request = form::parse_append(request)?;
@@ -96,7 +98,11 @@ async fn append(core: &Core, request: peer::AppendEntries) -> Answer {
         let outcome = Some(Outcome::DiskFull(peer::Empty {}));
         return Ok(Body::AppendResponse(peer::AppendResponse { outcome }));
     }
-    let response = core.raft.append_entries(request).await?;
+    let response = if lane == Lane::Heartbeat && request.entries.is_empty() {
+        heartbeat(core, request).await?
+    } else {
+        core.raft.append_entries(request).await?
+    };
     let outcome = match response {
         AppendEntriesResponse::Success => Outcome::Success(peer::Empty {}),
         AppendEntriesResponse::PartialSuccess(matching) => Outcome::Partial(peer::PartialSuccess {
@@ -111,6 +117,34 @@ async fn append(core: &Core, request: peer::AppendEntries) -> Answer {
     Ok(Body::AppendResponse(peer::AppendResponse {
         outcome: Some(outcome),
     }))
+}
+
+/// A heartbeat asks one thing: do you still follow me? openraft answers it only when everything appended
+/// before is on the disk, so a busy disk would look like a lost member, and reads on the leader, which wait for
+/// a quorum of these answers, would wait for writes. The answer is known as soon as openraft has seen the
+/// heartbeat: either it refused it, or it holds the leader's vote. On the heartbeat lane the answer says nothing
+/// about the log; on the others it does, and is openraft's own.
+async fn heartbeat(
+    core: &Core,
+    request: AppendEntriesRequest<TypeConfig>,
+) -> Result<AppendEntriesResponse<TypeConfig>, Failed> {
+    let leader = request.vote;
+    let answered = core.raft.append_entries(request);
+    let seen = core.raft.with_raft_state(|state| *state.vote_ref());
+    tokio::pin!(answered, seen);
+    // In this order: the heartbeat must be in openraft's queue before the question about the vote.
+    tokio::select! {
+        biased;
+        response = &mut answered => Ok(response?),
+        vote = &mut seen => {
+            let vote = vote?;
+            if vote == leader {
+                Ok(AppendEntriesResponse::Success)
+            } else {
+                Ok(AppendEntriesResponse::HigherVote(vote))
+            }
+        }
+    }
 }
 
 async fn vote(core: &Core, request: &peer::VoteRequest, pre: bool) -> Answer {
@@ -177,12 +211,12 @@ async fn ask(core: &Core, request: peer::Ask) -> Answer {
     Ok(Body::AskReply(peer::AskReply { body }))
 }
 
-fn digests(core: &Core, request: &peer::Digest) -> Body {
+fn digests(core: &Core, from_index: u64) -> Body {
     let digests = core
         .store
         .digests()
         .iter()
-        .filter(|digest| digest.applied.index >= request.from_index)
+        .filter(|digest| digest.applied.index >= from_index)
         .map(|digest| peer::DigestAt {
             index: digest.applied.index,
             digest: digest.hash,

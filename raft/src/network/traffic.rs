@@ -8,7 +8,6 @@ use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, exponenti
 macro_rules! metric {
     ($kind:ident, $make:expr) => {
         LazyLock::new(|| {
-            #[expect(clippy::expect_used, reason = "names and labels are constants")]
             let metric: $kind = $make.expect("a valid metric");
             let _ = prometheus::register(Box::new(metric.clone()));
             metric
