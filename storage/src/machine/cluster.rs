@@ -53,7 +53,13 @@ impl Machine {
     pub(super) fn make_default_tenant(&mut self) {
         if let Ok(name) = TenantName::new(TenantName::DEFAULT) {
             let at = LogId::default();
-            self.add_tenant(at, name, Quota::default(), Retention::default(), Stamp::default());
+            self.add_tenant(
+                at,
+                name,
+                Quota::default(),
+                Retention::default(),
+                Stamp::default(),
+            );
         }
     }
 
@@ -67,11 +73,22 @@ impl Machine {
     ) -> TenantRecord {
         let id = TenantId(self.cluster.next_tenant);
         self.cluster.next_tenant += 1;
-        let record = TenantRecord { id, name, quota, retention, created };
+        let record = TenantRecord {
+            id,
+            name,
+            quota,
+            retention,
+            created,
+        };
         let next = facts::next_tenant(self.cluster.next_tenant);
         self.pending.note(at, facts::next_tenant_key(), Some(next));
-        self.pending.note(at, facts::tenant_key(id), Some(facts::tenant(&record)));
-        let holding = self.hold(id, Keyspace::new(Arc::new(record.clone())), Requests::default());
+        self.pending
+            .note(at, facts::tenant_key(id), Some(facts::tenant(&record)));
+        let holding = self.hold(
+            id,
+            Keyspace::new(Arc::new(record.clone())),
+            Requests::default(),
+        );
         self.tenants.insert(id, holding);
         self.pending.touch(id);
         self.pending.change_cluster();
@@ -82,12 +99,20 @@ impl Machine {
     pub(super) fn hold(&self, id: TenantId, keyspace: Keyspace, requests: Requests) -> Holding {
         let hub = Hub::new(keyspace.revision(), self.settings.watch.clone());
         let tenant = Arc::new(Tenant::new(id, keyspace.clone(), hub, &self.shared));
-        Holding { keyspace, requests, made: vec![], commits: vec![], pass: None, tenant }
+        Holding {
+            keyspace,
+            requests,
+            made: vec![],
+            commits: vec![],
+            pass: None,
+            tenant,
+        }
     }
 
     fn named(&self, name: &TenantName) -> Option<TenantId> {
         let mut all = self.tenants.iter();
-        all.find(|(_, held)| held.keyspace.record().name == *name).map(|(id, _)| *id)
+        all.find(|(_, held)| held.keyspace.record().name == *name)
+            .map(|(id, _)| *id)
     }
 
     pub(super) fn create_tenant(
@@ -103,7 +128,13 @@ impl Machine {
         if self.tenants.len() >= TENANTS_MAX {
             return Err(Rejection::TooManyTenants { limit: TENANTS_MAX });
         }
-        Ok(Reply::Tenant(self.add_tenant(entry.at, name, quota, retention, entry.stamp)))
+        Ok(Reply::Tenant(self.add_tenant(
+            entry.at,
+            name,
+            quota,
+            retention,
+            entry.stamp,
+        )))
     }
 
     pub(super) fn change_tenant(
@@ -113,14 +144,20 @@ impl Machine {
         quota: Option<Quota>,
         retention: Option<Retention>,
     ) -> Result<Reply, Rejection> {
-        let not_found = || Rejection::TenantNotFound { name: name.to_string() };
+        let not_found = || Rejection::TenantNotFound {
+            name: name.to_string(),
+        };
         let id = self.named(name).ok_or_else(not_found)?;
         let keyspace = self.keyspace(id)?;
         let mut record = TenantRecord::clone(keyspace.record());
         record.quota = quota.unwrap_or(record.quota);
         record.retention = retention.unwrap_or(record.retention);
         keyspace.record = Arc::new(record.clone());
-        self.pending.note(entry.at, facts::tenant_key(id), Some(facts::tenant(&record)));
+        self.pending.note(
+            entry.at,
+            facts::tenant_key(id),
+            Some(facts::tenant(&record)),
+        );
         self.pending.touch(id);
         Ok(Reply::Tenant(record))
     }
@@ -134,15 +171,21 @@ impl Machine {
         if name.as_str() == TenantName::DEFAULT {
             return Err(Rejection::TenantIsDefault);
         }
-        let not_found = || Rejection::TenantNotFound { name: name.to_string() };
+        let not_found = || Rejection::TenantNotFound {
+            name: name.to_string(),
+        };
         let id = self.named(name).ok_or_else(not_found)?;
-        let Some(holding) = self.tenants.remove(&id) else { return Err(not_found()) };
+        let Some(holding) = self.tenants.remove(&id) else {
+            return Err(not_found());
+        };
         self.unpruned.remove(&id);
         for lease in holding.keyspace.leases() {
-            self.pending.note(entry.at, facts::lease_key(id, lease.id), None);
+            self.pending
+                .note(entry.at, facts::lease_key(id, lease.id), None);
         }
         for request in holding.requests.ids() {
-            self.pending.note(entry.at, facts::request_key(id, request), None);
+            self.pending
+                .note(entry.at, facts::request_key(id, request), None);
         }
         self.pending.note(entry.at, facts::counters_key(id), None);
         self.pending.note(entry.at, facts::tenant_key(id), None);
@@ -159,18 +202,26 @@ impl Machine {
         raised: bool,
     ) -> Reply {
         let alarms = &mut self.cluster.alarms;
-        let changed =
-            if raised { alarms.insert((member, kind)) } else { alarms.remove(&(member, kind)) };
+        let changed = if raised {
+            alarms.insert((member, kind))
+        } else {
+            alarms.remove(&(member, kind))
+        };
         if changed {
             let fact = raised.then(facts::alarm);
-            self.pending.note(entry.at, facts::alarm_key(member, kind), fact);
+            self.pending
+                .note(entry.at, facts::alarm_key(member, kind), fact);
             self.pending.change_cluster();
         }
         Reply::Alarm { changed }
     }
 
     pub(super) fn publish_member(&mut self, entry: &Entry, record: MemberRecord) -> Reply {
-        self.pending.note(entry.at, facts::member_key(record.id), Some(facts::member(&record)));
+        self.pending.note(
+            entry.at,
+            facts::member_key(record.id),
+            Some(facts::member(&record)),
+        );
         self.pending.change_cluster();
         self.cluster.members.insert(record.id, record);
         Reply::Done
@@ -181,7 +232,11 @@ impl Machine {
             self.pending.note(entry.at, facts::member_key(id), None);
             self.pending.change_cluster();
         }
-        let raised = self.cluster.alarms.iter().filter(|(member, _)| *member == id);
+        let raised = self
+            .cluster
+            .alarms
+            .iter()
+            .filter(|(member, _)| *member == id);
         for (member, kind) in raised.copied().collect::<Vec<_>>() {
             self.alarm(entry, member, kind, false);
         }

@@ -130,7 +130,12 @@ pub(super) enum Fact {
     Alarm(u64, AlarmKind),
     Member(MemberRecord),
     Tenant(TenantRecord),
-    Counters { tenant: TenantId, revision: Revision, compacted: Revision, rules_revision: u64 },
+    Counters {
+        tenant: TenantId,
+        revision: Revision,
+        compacted: Revision,
+        rules_revision: u64,
+    },
     Lease(TenantId, Lease),
     Request(TenantId, Remembered),
 }
@@ -258,14 +263,26 @@ pub(super) fn request(request: &Remembered) -> Bytes {
 
 /// Reads one fact.
 pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Fact, Fault> {
-    let damaged = |what: &str| Fault::Inconsistent { what: format!("a fact can not be read: {what}") };
-    let (tag, rest) = key.split_first().ok_or_else(|| damaged("its key is empty"))?;
+    let damaged = |what: &str| Fault::Inconsistent {
+        what: format!("a fact can not be read: {what}"),
+    };
+    let (tag, rest) = key
+        .split_first()
+        .ok_or_else(|| damaged("its key is empty"))?;
     let (version, body) = value.split_first().ok_or_else(|| damaged("it is empty"))?;
     let known = matches!(*tag, DIGEST..=MEMBER | TENANT..=REQUEST);
     if *version != VERSION || !known {
-        let found = if known { u32::from(*version) } else { u32::from(*tag) << 8 };
+        let found = if known {
+            u32::from(*version)
+        } else {
+            u32::from(*tag) << 8
+        };
         let path = "state facts".into();
-        return Err(Fault::NewerFormat { path, found, known: u32::from(VERSION) });
+        return Err(Fault::NewerFormat {
+            path,
+            found,
+            known: u32::from(VERSION),
+        });
     }
     parse(*tag, rest, body).ok_or_else(|| damaged(&format!("tag {tag:#04x}")))
 }
@@ -286,30 +303,68 @@ fn parse(tag: u8, mut rest: &[u8], body: &[u8]) -> Option<Fact> {
         }
         MEMBER => {
             let id = u64::from_be_bytes(take(&mut rest)?);
-            let MemberBody { name, client_urls, region, zone, version, instance } =
-                MemberBody::decode(body).ok()?;
-            Fact::Member(MemberRecord { id, name, client_urls, region, zone, version, instance })
+            let MemberBody {
+                name,
+                client_urls,
+                region,
+                zone,
+                version,
+                instance,
+            } = MemberBody::decode(body).ok()?;
+            Fact::Member(MemberRecord {
+                id,
+                name,
+                client_urls,
+                region,
+                zone,
+                version,
+                instance,
+            })
         }
         TENANT => Fact::Tenant(parse_tenant(take_tenant(&mut rest)?, body)?),
         COUNTERS => {
             let tenant = take_tenant(&mut rest)?;
-            let CountersBody { revision, compacted, rules_revision } =
-                CountersBody::decode(body).ok()?;
-            Fact::Counters { tenant, revision, compacted, rules_revision }
+            let CountersBody {
+                revision,
+                compacted,
+                rules_revision,
+            } = CountersBody::decode(body).ok()?;
+            Fact::Counters {
+                tenant,
+                revision,
+                compacted,
+                rules_revision,
+            }
         }
         LEASE => {
             let tenant = take_tenant(&mut rest)?;
             let id = LeaseId::from_be_bytes(take(&mut rest)?) ^ LeaseId::MIN;
-            let LeaseBody { ttl_seconds, checkpoint_seconds } = LeaseBody::decode(body).ok()?;
+            let LeaseBody {
+                ttl_seconds,
+                checkpoint_seconds,
+            } = LeaseBody::decode(body).ok()?;
             Fact::Lease(tenant, Lease::new(id, ttl_seconds, checkpoint_seconds))
         }
         REQUEST => {
             let tenant = take_tenant(&mut rest)?;
             let id = std::mem::take(&mut rest).into();
             // From a slice: what is kept must not share memory with what it was read from.
-            let RequestBody { term, index, revision, answer } = RequestBody::decode(body).ok()?;
+            let RequestBody {
+                term,
+                index,
+                revision,
+                answer,
+            } = RequestBody::decode(body).ok()?;
             let log_id = LogId { term, index };
-            Fact::Request(tenant, Remembered { id, log_id, revision, answer })
+            Fact::Request(
+                tenant,
+                Remembered {
+                    id,
+                    log_id,
+                    revision,
+                    answer,
+                },
+            )
         }
         _ => return None,
     };
@@ -331,7 +386,9 @@ fn parse_tenant(id: TenantId, body: &[u8]) -> Option<TenantRecord> {
             revisions: body.retention_revisions,
             seconds: body.retention_seconds,
         },
-        created: Stamp { unix_ms: body.created_unix_ms },
+        created: Stamp {
+            unix_ms: body.created_unix_ms,
+        },
     })
 }
 

@@ -49,12 +49,19 @@ impl Frozen {
         tenants: Vec<(TenantId, Arc<Keyspace>)>,
         requests: Vec<(TenantId, Requests)>,
     ) -> Self {
-        let source =
-            Source { digest, cluster: cluster.clone(), tenants: tenants.clone(), requests };
+        let source = Source {
+            digest,
+            cluster: cluster.clone(),
+            tenants: tenants.clone(),
+            requests,
+        };
         Self {
             applied: digest.applied,
             membership: cluster.membership.clone(),
-            facts: Facts { encoded: OnceLock::new(), source },
+            facts: Facts {
+                encoded: OnceLock::new(),
+                source,
+            },
             tenants,
         }
     }
@@ -82,7 +89,10 @@ impl Source {
         let cluster = &self.cluster;
         let mut all = vec![
             (facts::digest_key(), facts::digest(self.digest.hash)),
-            (facts::next_tenant_key(), facts::next_tenant(cluster.next_tenant)),
+            (
+                facts::next_tenant_key(),
+                facts::next_tenant(cluster.next_tenant),
+            ),
         ];
         if let Some(membership) = &cluster.membership {
             all.push((facts::membership_key(), facts::membership(membership)));
@@ -101,7 +111,12 @@ impl Source {
             }
         }
         let system = (TenantId::SYSTEM, &cluster.requests);
-        for (id, requests) in self.requests.iter().map(|(id, of)| (*id, of)).chain([system]) {
+        for (id, requests) in self
+            .requests
+            .iter()
+            .map(|(id, of)| (*id, of))
+            .chain([system])
+        {
             for request in requests.iter() {
                 all.push((facts::request_key(id, &request.id), facts::request(request)));
             }

@@ -37,7 +37,8 @@ impl Machine {
         let fact = facts::lease(&lease);
         keyspace.grant(lease);
         self.pending.touch(entry.tenant);
-        self.pending.note(entry.at, facts::lease_key(entry.tenant, id), Some(fact));
+        self.pending
+            .note(entry.at, facts::lease_key(entry.tenant, id), Some(fact));
         Ok(Reply::LeaseGranted { id, ttl_seconds })
     }
 

@@ -39,11 +39,7 @@ impl Machine {
     /// The state the rows hold. `history` must hold the same rows.
     ///
     /// Rows without any fact are those of a cluster that never applied anything.
-    pub fn load(
-        rows: &mut dyn Rows,
-        history: History,
-        settings: Settings,
-    ) -> Result<Self, Fault> {
+    pub fn load(rows: &mut dyn Rows, history: History, settings: Settings) -> Result<Self, Fault> {
         let mut machine = Self::new(history, settings);
         if let Some(state) = State::read(rows)? {
             machine.take_over(rows, state);
@@ -55,7 +51,9 @@ impl Machine {
     /// Tenants that exist before and after keep their watchers; a hub sees its revision jump.
     pub fn install(&mut self, rows: &mut dyn Rows) -> Result<(), Fault> {
         let Some(state) = State::read(rows)? else {
-            return Err(Fault::Inconsistent { what: "a snapshot holds no state".into() });
+            return Err(Fault::Inconsistent {
+                what: "a snapshot holds no state".into(),
+            });
         };
         self.take_over(rows, state);
         self.fault = None;
@@ -63,7 +61,12 @@ impl Machine {
     }
 
     fn take_over(&mut self, rows: &dyn Rows, state: State) {
-        let State { hash, cluster, loaded, mut requests } = state;
+        let State {
+            hash,
+            cluster,
+            loaded,
+            mut requests,
+        } = state;
         let mut before = std::mem::take(&mut self.tenants);
         self.pending = Pending::after(hash);
         self.cluster = cluster;
@@ -129,7 +132,12 @@ impl State {
                     let id = record.id;
                     parts.entry(id).or_default().record = Some(record);
                 }
-                Fact::Counters { tenant, revision, compacted, rules_revision } => {
+                Fact::Counters {
+                    tenant,
+                    revision,
+                    compacted,
+                    rules_revision,
+                } => {
                     parts.entry(tenant).or_default().counters =
                         Some((revision, compacted, rules_revision));
                 }
@@ -151,7 +159,12 @@ impl State {
         check(&cluster, &keyspaces)?;
         let mut loader = Loader::new(keyspaces);
         rows.versions(&mut |tenant, version| loader.add(tenant, &version))?;
-        Ok(Some(Self { hash, cluster, loaded: loader.finish()?, requests }))
+        Ok(Some(Self {
+            hash,
+            cluster,
+            loaded: loader.finish()?,
+            requests,
+        }))
     }
 }
 
@@ -161,10 +174,16 @@ fn check(cluster: &Cluster, keyspaces: &BTreeMap<TenantId, Keyspace>) -> Result<
     if !keyspaces.contains_key(&TenantId::DEFAULT) {
         return inconsistent("the tenant `default` is missing".into());
     }
-    if let Some((id, _)) = keyspaces.last_key_value().filter(|(id, _)| id.0 >= cluster.next_tenant) {
+    if let Some((id, _)) = keyspaces
+        .last_key_value()
+        .filter(|(id, _)| id.0 >= cluster.next_tenant)
+    {
         return inconsistent(format!("tenant {id} was made after the last one"));
     }
-    let names: BTreeSet<_> = keyspaces.values().map(|keyspace| &keyspace.record().name).collect();
+    let names: BTreeSet<_> = keyspaces
+        .values()
+        .map(|keyspace| &keyspace.record().name)
+        .collect();
     if names.len() != keyspaces.len() {
         return inconsistent("two tenants have one name".into());
     }

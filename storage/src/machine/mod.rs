@@ -54,8 +54,8 @@ use crate::mvcc::compact::Pass;
 use crate::mvcc::range::{self, Unread};
 use crate::mvcc::slot::Past;
 use crate::row::Version;
-use crate::store::{self, ClusterFacts, Store, Tenants};
 pub use crate::store::Digest;
+use crate::store::{self, ClusterFacts, Store, Tenants};
 use crate::watch;
 pub use frozen::{Facts, Frozen};
 
@@ -151,7 +151,10 @@ impl Machine {
 
     /// The state hash after the last entry applied.
     pub fn digest(&self) -> Digest {
-        Digest { applied: self.applied, hash: self.pending.hash() }
+        Digest {
+            applied: self.applied,
+            hash: self.pending.hash(),
+        }
     }
 
     /// What broke under this machine, if anything did. It must be looked at after applying and before
@@ -168,15 +171,20 @@ impl Machine {
     /// Applies the next entry of the log.
     pub fn apply(&mut self, at: LogId, record: &Bytes) -> Receipt {
         if self.fault.is_some() {
-            return Receipt { log_id: at, revision: 0, verdict: Verdict::Stale };
+            return Receipt {
+                log_id: at,
+                revision: 0,
+                verdict: Verdict::Stale,
+            };
         }
-        let receipt = match proposal::decode(record) {
-            Ok(proposal) => self.settle(at, proposal),
-            Err(_) => {
-                let verdict = Verdict::Rejected(Rejection::UnknownProposal);
-                Receipt { log_id: at, revision: 0, verdict }
-            }
-        };
+        let receipt = proposal::decode(record).map_or_else(
+            |_| Receipt {
+                log_id: at,
+                revision: 0,
+                verdict: Verdict::Rejected(Rejection::UnknownProposal),
+            },
+            |proposal| self.settle(at, proposal),
+        );
         if self.fault.is_none() {
             self.arrive(at);
         }
@@ -195,7 +203,11 @@ impl Machine {
         if self.fault.is_some() {
             return;
         }
-        self.pending.note(at, facts::membership_key(), Some(facts::membership(&membership)));
+        self.pending.note(
+            at,
+            facts::membership_key(),
+            Some(facts::membership(&membership)),
+        );
         self.cluster.membership = Some(membership);
         self.arrive(at);
     }
@@ -214,33 +226,67 @@ impl Machine {
 
     /// Decides a proposal: remembered, stale, or applied now.
     fn settle(&mut self, at: LogId, proposal: Proposal) -> Receipt {
-        let Proposal { tenant, request_id, actor, stamp, guards, command } = proposal;
-        let entry = Entry { at, tenant, stamp, actor };
+        let Proposal {
+            tenant,
+            request_id,
+            actor,
+            stamp,
+            guards,
+            command,
+        } = proposal;
+        let entry = Entry {
+            at,
+            tenant,
+            stamp,
+            actor,
+        };
         let refuse = |revision, rejection| Receipt {
             log_id: at,
             revision,
             verdict: Verdict::Rejected(rejection),
         };
         let Some((revision, rules_revision)) = self.counters(tenant) else {
-            return refuse(0, Rejection::TenantNotFound { name: format!("#{tenant}") });
+            return refuse(
+                0,
+                Rejection::TenantNotFound {
+                    name: format!("#{tenant}"),
+                },
+            );
         };
         if let Some(id) = &request_id {
-            match self.requests(tenant).and_then(|requests| requests.recall(id)) {
+            match self
+                .requests(tenant)
+                .and_then(|requests| requests.recall(id))
+            {
                 Some(Recall::Answer(receipt)) => return receipt,
                 Some(Recall::Applied { log_id, revision }) => {
                     let verdict = Verdict::Rejected(Rejection::AlreadyApplied { revision });
-                    return Receipt { log_id, revision, verdict };
+                    return Receipt {
+                        log_id,
+                        revision,
+                        verdict,
+                    };
                 }
                 None => {}
             }
         }
         if !hold(guards, at, rules_revision) {
-            return Receipt { log_id: at, revision, verdict: Verdict::Stale };
+            return Receipt {
+                log_id: at,
+                revision,
+                verdict: Verdict::Stale,
+            };
         }
         match self.run(entry, command) {
             Ok(reply) => {
-                let revision = self.counters(tenant).map_or(revision, |(revision, _)| revision);
-                let receipt = Receipt { log_id: at, revision, verdict: Verdict::Applied(reply) };
+                let revision = self
+                    .counters(tenant)
+                    .map_or(revision, |(revision, _)| revision);
+                let receipt = Receipt {
+                    log_id: at,
+                    revision,
+                    verdict: Verdict::Applied(reply),
+                };
                 if let Some(id) = request_id {
                     self.remember(tenant, &id, &receipt);
                 }
@@ -250,7 +296,11 @@ impl Machine {
             Err(Unread::Broken(fault)) => {
                 tracing::error!(%fault, applied = %at, "a transaction could not be read; stopping");
                 self.fault = Some(fault);
-                Receipt { log_id: at, revision, verdict: Verdict::Stale }
+                Receipt {
+                    log_id: at,
+                    revision,
+                    verdict: Verdict::Stale,
+                }
             }
         }
     }
@@ -263,14 +313,22 @@ impl Machine {
             Command::LeaseRevoke { id } => self.revoke(entry, id)?,
             Command::LeaseCheckpoint { remaining } => self.checkpoint(&entry, &remaining)?,
             Command::Compact { revision } => self.compact(&entry, revision)?,
-            Command::TenantCreate { name, quota, retention } => {
-                self.create_tenant(&entry, name, quota, retention)?
-            }
-            Command::TenantChange { name, quota, retention } => {
-                self.change_tenant(&entry, &name, quota, retention)?
-            }
+            Command::TenantCreate {
+                name,
+                quota,
+                retention,
+            } => self.create_tenant(&entry, name, quota, retention)?,
+            Command::TenantChange {
+                name,
+                quota,
+                retention,
+            } => self.change_tenant(&entry, &name, quota, retention)?,
             Command::TenantDelete { name } => self.delete_tenant(&entry, &name)?,
-            Command::Alarm { member, kind, raised } => self.alarm(&entry, member, kind, raised),
+            Command::Alarm {
+                member,
+                kind,
+                raised,
+            } => self.alarm(&entry, member, kind, raised),
             Command::MemberPublish(record) => self.publish_member(&entry, record),
             Command::MemberForget { id } => self.forget_member(&entry, id),
         })
@@ -289,14 +347,12 @@ impl Machine {
         if tenant == TenantId::SYSTEM {
             return Some(&mut self.cluster.requests);
         }
-        self.tenants.get_mut(&tenant).map(|holding| &mut holding.requests)
+        self.tenants
+            .get_mut(&tenant)
+            .map(|holding| &mut holding.requests)
     }
 
-    fn txn(
-        &mut self,
-        entry: Entry,
-        txn: &meridian_domain::txn::Txn,
-    ) -> Result<Reply, Unread> {
+    fn txn(&mut self, entry: Entry, txn: &meridian_domain::txn::Txn) -> Result<Reply, Unread> {
         let reply = self.write(entry, |work, fetch| txn::run(work, txn, fetch))?;
         Ok(Reply::Txn(reply))
     }
@@ -307,11 +363,24 @@ impl Machine {
         entry: Entry,
         change: impl FnOnce(&mut Work<'_>, range::Fetch<'_>) -> Result<T, Unread>,
     ) -> Result<T, Unread> {
-        let Entry { at, tenant, stamp, actor } = entry;
+        let Entry {
+            at,
+            tenant,
+            stamp,
+            actor,
+        } = entry;
         let Some(holding) = self.tenants.get_mut(&tenant) else {
-            return Err(Rejection::TenantNotFound { name: format!("#{tenant}") }.into());
+            return Err(Rejection::TenantNotFound {
+                name: format!("#{tenant}"),
+            }
+            .into());
         };
-        let Holding { keyspace, made, commits, .. } = holding;
+        let Holding {
+            keyspace,
+            made,
+            commits,
+            ..
+        } = holding;
         let history = &self.history;
         let fetch = |past: Past| fetch(history, tenant, made, past);
         let mut work = Work::new(keyspace);
@@ -322,7 +391,13 @@ impl Machine {
             self.pending.roll(at, tenant, &changed);
             made.extend(changed.versions(stamp, &actor_shared));
             let changes = changed.into_changes();
-            commits.push(Arc::new(Commit { tenant, log_id: at, stamp, actor, changes }));
+            commits.push(Arc::new(Commit {
+                tenant,
+                log_id: at,
+                stamp,
+                actor,
+                changes,
+            }));
         }
         Ok(answer)
     }
@@ -331,29 +406,41 @@ impl Machine {
     fn compact(&mut self, entry: &Entry, revision: Revision) -> Result<Reply, Rejection> {
         let keyspace = self.keyspace(entry.tenant)?;
         if revision <= keyspace.compacted {
-            return Err(Rejection::Compacted { compacted: keyspace.compacted });
+            return Err(Rejection::Compacted {
+                compacted: keyspace.compacted,
+            });
         }
         if revision > keyspace.revision {
-            return Err(Rejection::FutureRevision { current: keyspace.revision });
+            return Err(Rejection::FutureRevision {
+                current: keyspace.revision,
+            });
         }
         keyspace.compacted = revision;
         self.unpruned.insert(entry.tenant);
         self.pending.touch(entry.tenant);
-        self.pending.mark(entry.at, "compact", &[u64::from(entry.tenant.0), revision as u64]);
+        self.pending.mark(
+            entry.at,
+            "compact",
+            &[u64::from(entry.tenant.0), revision as u64],
+        );
         Ok(Reply::Done)
     }
 
     fn keyspace(&mut self, tenant: TenantId) -> Result<&mut Keyspace, Rejection> {
         match self.tenants.get_mut(&tenant) {
             Some(holding) => Ok(&mut holding.keyspace),
-            None => Err(Rejection::TenantNotFound { name: format!("#{tenant}") }),
+            None => Err(Rejection::TenantNotFound {
+                name: format!("#{tenant}"),
+            }),
         }
     }
 }
 
 /// Whether every guard still stands.
 fn hold(guards: Guards, at: LogId, rules_revision: u64) -> bool {
-    guards.rules_revision.is_none_or(|planned| planned == rules_revision)
+    guards
+        .rules_revision
+        .is_none_or(|planned| planned == rules_revision)
         && guards.term.is_none_or(|planned| planned == at.term)
 }
 
@@ -369,14 +456,12 @@ fn fetch(
         Ok(place) => made.get(place).cloned(),
         Err(_) => history.version(tenant, at)?,
     };
-    match version.and_then(|version| version.after.clone()) {
-        Some(kv) => range::verified(past, kv),
-        None => {
-            let (revision, sub) = (at.revision, at.sub);
-            let what = format!("history lacks the version of tenant {tenant} at {revision}.{sub}");
-            Err(Fault::Inconsistent { what }.into())
-        }
+    if let Some(kv) = version.and_then(|version| version.after.clone()) {
+        return range::verified(past, kv);
     }
+    let (revision, sub) = (at.revision, at.sub);
+    let what = format!("history lacks the version of tenant {tenant} at {revision}.{sub}");
+    Err(Fault::Inconsistent { what }.into())
 }
 
 #[cfg(test)]

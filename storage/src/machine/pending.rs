@@ -30,7 +30,10 @@ pub(super) struct Pending {
 impl Pending {
     /// Nothing pending, on top of a state with this hash.
     pub(super) fn after(hash: u64) -> Self {
-        Self { hash, ..Self::default() }
+        Self {
+            hash,
+            ..Self::default()
+        }
     }
 
     pub(super) fn hash(&self) -> u64 {
@@ -100,7 +103,8 @@ impl Pending {
 
     /// Versions went from the index; history may remove them.
     pub(super) fn drop_versions(&mut self, tenant: TenantId, versions: Vec<At>) {
-        self.dropped.extend(versions.into_iter().map(|at| (tenant, at)));
+        self.dropped
+            .extend(versions.into_iter().map(|at| (tenant, at)));
     }
 
     /// A tenant went, with everything it had.
@@ -130,14 +134,24 @@ impl Pending {
             facts: std::mem::take(&mut self.facts),
         };
         for id in &self.touched {
-            let Some(holding) = tenants.get_mut(id) else { continue };
-            batch.made.extend(holding.made.drain(..).map(|version| (*id, version)));
+            let Some(holding) = tenants.get_mut(id) else {
+                continue;
+            };
+            batch
+                .made
+                .extend(holding.made.drain(..).map(|version| (*id, version)));
             let value = Some(facts::counters(&holding.keyspace));
-            batch.facts.push(Fact { key: facts::counters_key(*id), value });
+            batch.facts.push(Fact {
+                key: facts::counters_key(*id),
+                value,
+            });
         }
         if !batch.is_empty() {
             let value = Some(facts::digest(self.hash));
-            batch.facts.push(Fact { key: facts::digest_key(), value });
+            batch.facts.push(Fact {
+                key: facts::digest_key(),
+                value,
+            });
         }
         batch
     }

@@ -35,11 +35,15 @@ impl Machine {
             let tenants: Vec<_> = self.tenants.values().map(|held| &held.tenant).collect();
             let facts = self.cluster.facts(tenants.iter().copied());
             self.shared.cluster.store(Arc::new(facts));
-            self.shared.tenants.store(Arc::new(Tenants::new(tenants.into_iter().cloned())));
+            self.shared
+                .tenants
+                .store(Arc::new(Tenants::new(tenants.into_iter().cloned())));
         }
         self.shared.applied.store(Arc::new(self.applied));
         for id in &touched {
-            let Some(holding) = self.tenants.get_mut(id) else { continue };
+            let Some(holding) = self.tenants.get_mut(id) else {
+                continue;
+            };
             let commits = std::mem::take(&mut holding.commits);
             let (hub, revision) = (holding.tenant.hub(), holding.keyspace.revision());
             if hub.revision() != revision {
@@ -54,13 +58,17 @@ impl Machine {
         let mut budget = budget_keys;
         let mut done = vec![];
         while budget > 0 {
-            let Some(id) = self.unpruned.first().copied() else { break };
+            let Some(id) = self.unpruned.first().copied() else {
+                break;
+            };
             let Some(holding) = self.tenants.get_mut(&id) else {
                 self.unpruned.remove(&id);
                 continue;
             };
             let keyspace = &mut holding.keyspace;
-            let pass = holding.pass.get_or_insert_with(|| Pass::new(keyspace.compacted()));
+            let pass = holding
+                .pass
+                .get_or_insert_with(|| Pass::new(keyspace.compacted()));
             let mut dropped = vec![];
             let through = pass.step(keyspace, &mut budget, &mut dropped);
             if through {
@@ -87,8 +95,14 @@ impl Machine {
     /// are encoded when they are asked for.
     pub fn freeze(&self) -> Frozen {
         debug_assert_eq!(self.applied, self.submitted, "freeze after publish");
-        let roots = self.tenants.iter().map(|(id, holding)| (*id, holding.tenant.root()));
-        let requests = self.tenants.iter().map(|(id, holding)| (*id, holding.requests.clone()));
+        let roots = self
+            .tenants
+            .iter()
+            .map(|(id, holding)| (*id, holding.tenant.root()));
+        let requests = self
+            .tenants
+            .iter()
+            .map(|(id, holding)| (*id, holding.requests.clone()));
         Frozen::new(
             self.digest(),
             &self.cluster,

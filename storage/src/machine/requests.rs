@@ -41,10 +41,7 @@ pub(super) enum Recall {
     /// What it was answered.
     Answer(Receipt),
     /// That it was applied; the answer was too large to keep.
-    Applied {
-        log_id: LogId,
-        revision: Revision,
-    },
+    Applied { log_id: LogId, revision: Revision },
 }
 
 impl Entry for Remembered {
@@ -73,18 +70,34 @@ impl Requests {
     pub(super) fn load(mut remembered: Vec<Remembered>) -> Self {
         // At most one request is applied per entry, so the index tells their age.
         remembered.sort_unstable_by_key(|request| request.log_id.index);
-        let order = remembered.iter().map(|request| Arc::clone(&request.id)).collect();
+        let order = remembered
+            .iter()
+            .map(|request| Arc::clone(&request.id))
+            .collect();
         remembered.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        Self { by_id: Tree::from_ascending(remembered), order }
+        Self {
+            by_id: Tree::from_ascending(remembered),
+            order,
+        }
     }
 
     /// What is known of a request.
     pub(super) fn recall(&self, id: &RequestId) -> Option<Recall> {
-        let Remembered { log_id, revision, answer, .. } = self.by_id.get(id.as_bytes())?;
-        let kept = answer.as_ref().and_then(|answer| answer::decode(answer).ok());
+        let Remembered {
+            log_id,
+            revision,
+            answer,
+            ..
+        } = self.by_id.get(id.as_bytes())?;
+        let kept = answer
+            .as_ref()
+            .and_then(|answer| answer::decode(answer).ok());
         Some(match kept {
             Some(receipt) => Recall::Answer(receipt),
-            None => Recall::Applied { log_id: *log_id, revision: *revision },
+            None => Recall::Applied {
+                log_id: *log_id,
+                revision: *revision,
+            },
         })
     }
 
@@ -115,7 +128,9 @@ impl Requests {
 impl Machine {
     /// Remembers what a request was answered. A tenant that was just deleted remembers nothing.
     pub(super) fn remember(&mut self, tenant: TenantId, id: &RequestId, receipt: &Receipt) {
-        let Some(requests) = self.requests(tenant) else { return };
+        let Some(requests) = self.requests(tenant) else {
+            return;
+        };
         let answer =
             answer::encode(receipt).filter(|answer| answer.len() <= REQUEST_ANSWER_BYTES_MAX);
         let request = Remembered {
@@ -129,7 +144,8 @@ impl Machine {
         let key = facts::request_key(tenant, id.as_bytes());
         self.pending.note(receipt.log_id, key, Some(fact));
         if let Some(oldest) = forgotten {
-            self.pending.note(receipt.log_id, facts::request_key(tenant, &oldest), None);
+            self.pending
+                .note(receipt.log_id, facts::request_key(tenant, &oldest), None);
         }
     }
 }

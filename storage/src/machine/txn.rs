@@ -44,12 +44,20 @@ impl<'a> Path<'a> {
     /// Nesting is bounded by the record's format.
     fn choose(keyspace: &Keyspace, txn: &'a Txn) -> Self {
         let succeeded = txn.compares.iter().all(|compare| holds(keyspace, compare));
-        let ops = if succeeded { &txn.success } else { &txn.failure };
+        let ops = if succeeded {
+            &txn.success
+        } else {
+            &txn.failure
+        };
         let nested = ops.iter().filter_map(|op| match op {
             Op::Txn(inner) => Some(Self::choose(keyspace, inner)),
             Op::Put(_) | Op::Delete(_) | Op::Range(_) => None,
         });
-        Self { succeeded, ops, nested: nested.collect() }
+        Self {
+            succeeded,
+            ops,
+            nested: nested.collect(),
+        }
     }
 
     fn length(&self) -> usize {
@@ -71,7 +79,13 @@ impl<'a> Path<'a> {
 
 fn holds(keyspace: &Keyspace, compare: &Compare) -> bool {
     let numbers_only = !matches!(compare.operand, Operand::Value(_));
-    let row = |cell: &Cell| if numbers_only { cell.to_numbers() } else { cell.to_key_value() };
+    let row = |cell: &Cell| {
+        if numbers_only {
+            cell.to_numbers()
+        } else {
+            cell.to_key_value()
+        }
+    };
     let nothing = || compare::holds(compare, None::<&KeyValue>);
     let keys = &compare.range;
     if keys.is_single() {
@@ -79,8 +93,13 @@ fn holds(keyspace: &Keyspace, compare: &Compare) -> bool {
         return compare::holds(compare, found.as_ref());
     }
     let (lower, upper) = range::bounds(keys);
-    let Some(slots) = keyspace.space(compare.space) else { return nothing() };
-    let mut found = slots.ascend(lower, upper, Only::Counted).map(|slot| row(slot.newest())).peekable();
+    let Some(slots) = keyspace.space(compare.space) else {
+        return nothing();
+    };
+    let mut found = slots
+        .ascend(lower, upper, Only::Counted)
+        .map(|slot| row(slot.newest()))
+        .peekable();
     if found.peek().is_none() {
         return nothing();
     }
@@ -123,24 +142,39 @@ fn run_path(
             }
         });
     }
-    Ok(TxnReply { succeeded: path.succeeded, replies })
+    Ok(TxnReply {
+        succeeded: path.succeeded,
+        replies,
+    })
 }
 
 fn run_put(work: &mut Work<'_>, put: &Put) -> Result<OpReply, Rejection> {
     let replaced = work.put(put)?;
-    let prev_kv = replaced.filter(|_| put.prev_kv).map(|kv| KeyValue::clone(&kv));
-    Ok(OpReply::Put { revision: work.revision(), prev_kv })
+    let prev_kv = replaced
+        .filter(|_| put.prev_kv)
+        .map(|kv| KeyValue::clone(&kv));
+    Ok(OpReply::Put {
+        revision: work.revision(),
+        prev_kv,
+    })
 }
 
 fn run_delete(work: &mut Work<'_>, delete: &Delete) -> OpReply {
     let keys = &delete.range;
     let cells: Vec<Cell> = if keys.is_single() {
-        work.keyspace().live(delete.space, &keys.start).cloned().into_iter().collect()
+        work.keyspace()
+            .live(delete.space, &keys.start)
+            .cloned()
+            .into_iter()
+            .collect()
     } else {
         let (lower, upper) = range::bounds(keys);
         let slots = work.keyspace().space(delete.space);
         let live = slots.map(|slots| slots.ascend(lower, upper, Only::Counted));
-        live.into_iter().flatten().map(|slot| slot.newest().clone()).collect()
+        live.into_iter()
+            .flatten()
+            .map(|slot| slot.newest().clone())
+            .collect()
     };
     let mut prev_kvs = Vec::with_capacity(if delete.prev_kv { cells.len() } else { 0 });
     for cell in &cells {
@@ -149,7 +183,11 @@ fn run_delete(work: &mut Work<'_>, delete: &Delete) -> OpReply {
             prev_kvs.push(Arc::unwrap_or_clone(held));
         }
     }
-    OpReply::Delete { revision: work.revision(), deleted: cells.len() as i64, prev_kvs }
+    OpReply::Delete {
+        revision: work.revision(),
+        deleted: cells.len() as i64,
+        prev_kvs,
+    }
 }
 
 /// Reads now, with what was written before in the same transaction, or at an older revision, without.
@@ -166,5 +204,8 @@ fn run_range(
         let at = range::judge(keyspace, range.revision)?;
         range::read(keyspace, range, at, fetch)?
     };
-    Ok(OpReply::Range { revision: work.revision(), reply })
+    Ok(OpReply::Range {
+        revision: work.revision(),
+        reply,
+    })
 }

@@ -36,7 +36,10 @@ pub(super) struct Changed {
 
 impl<'a> Work<'a> {
     pub(super) fn new(keyspace: &'a mut Keyspace) -> Self {
-        Self { keyspace, rows: vec![] }
+        Self {
+            keyspace,
+            rows: vec![],
+        }
     }
 
     /// The state, with what was written so far. Its revision is still the one before.
@@ -55,7 +58,10 @@ impl<'a> Work<'a> {
     }
 
     fn next_at(&self) -> At {
-        At { revision: self.keyspace.revision() + 1, sub: self.rows.len() as u32 }
+        At {
+            revision: self.keyspace.revision() + 1,
+            sub: self.rows.len() as u32,
+        }
     }
 
     /// Undoes everything: `before` is a clone from before the first write.
@@ -71,8 +77,8 @@ impl<'a> Work<'a> {
         let prev = old.map(Cell::at);
         let old_cost = old.map_or(0, Cell::cost);
         let old = old.map(|cell| Arc::new(cell.to_key_value()));
-        let value = kept(&put.value, old.as_deref(), |kv| kv.value.clone())?;
-        let lease = kept(&put.lease, old.as_deref(), |kv| kv.lease)?;
+        let value = kept(put.value.as_ref(), old.as_deref(), |kv| kv.value.clone())?;
+        let lease = kept(put.lease.as_ref(), old.as_deref(), |kv| kv.lease)?;
         if lease != 0 && self.keyspace.lease(lease).is_none() {
             return Err(Rejection::LeaseNotFound);
         }
@@ -103,8 +109,17 @@ impl<'a> Work<'a> {
         let before = Arc::new(old.to_key_value());
         let key = Bytes::copy_from_slice(old.key());
         let sum = self.keyspace.delete(space, at, &key);
-        let change = Change { space, key, before: Some(Arc::clone(&before)), after: None };
-        self.rows.push(Row { change, prev: Some(old.at()), sum });
+        let change = Change {
+            space,
+            key,
+            before: Some(Arc::clone(&before)),
+            after: None,
+        };
+        self.rows.push(Row {
+            change,
+            prev: Some(old.at()),
+            sum,
+        });
         before
     }
 
@@ -119,9 +134,17 @@ impl<'a> Work<'a> {
         let usage = self.keyspace.usage();
         let record = self.keyspace.record();
         let exceeded = |kind, used, limit| {
-            Err(Rejection::QuotaExceeded { tenant: record.name.clone(), kind, used, limit })
+            Err(Rejection::QuotaExceeded {
+                tenant: record.name.clone(),
+                kind,
+                used,
+                limit,
+            })
         };
-        let bytes = usage.bytes.saturating_sub(old_cost).saturating_add(new_cost);
+        let bytes = usage
+            .bytes
+            .saturating_sub(old_cost)
+            .saturating_add(new_cost);
         if record.quota.bytes > 0 && new_cost > old_cost && bytes > record.quota.bytes {
             return exceeded(QuotaKind::Bytes, bytes, record.quota.bytes);
         }
@@ -138,13 +161,16 @@ impl<'a> Work<'a> {
             return None;
         }
         self.keyspace.revision += 1;
-        Some(Changed { revision: self.keyspace.revision, rows: self.rows })
+        Some(Changed {
+            revision: self.keyspace.revision,
+            rows: self.rows,
+        })
     }
 }
 
 /// The new part if there is one, else the present one; a key that does not exist has none.
 fn kept<T: Clone>(
-    new: &Option<T>,
+    new: Option<&T>,
     old: Option<&KeyValue>,
     present: impl FnOnce(&KeyValue) -> T,
 ) -> Result<T, Rejection> {
@@ -174,7 +200,10 @@ impl Changed {
     ) -> impl Iterator<Item = Arc<Version>> {
         self.rows.iter().zip(0u32..).map(move |(row, sub)| {
             Arc::new(Version {
-                at: At { revision: self.revision, sub },
+                at: At {
+                    revision: self.revision,
+                    sub,
+                },
                 space: row.change.space,
                 key: row.change.key.clone(),
                 after: row.change.after.clone(),
@@ -188,6 +217,9 @@ impl Changed {
     /// The rows as watchers receive them.
     pub(super) fn into_changes(self) -> Changes {
         let rows = self.rows.into_iter().map(|row| row.change).collect();
-        Changes { revision: self.revision, rows }
+        Changes {
+            revision: self.revision,
+            rows,
+        }
     }
 }

@@ -28,7 +28,10 @@ pub struct Cell(Arc<[u8]>);
 impl std::fmt::Debug for Cell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Never the value: it may be a secret.
-        f.debug_struct("Cell").field("at", &self.at()).field("alive", &self.is_alive()).finish()
+        f.debug_struct("Cell")
+            .field("at", &self.at())
+            .field("alive", &self.is_alive())
+            .finish()
     }
 }
 
@@ -67,7 +70,10 @@ impl Cell {
     }
 
     fn number(&self, place: usize) -> i64 {
-        let bytes = self.0.get(place * 8..).and_then(|rest| rest.first_chunk::<8>());
+        let bytes = self
+            .0
+            .get(place * 8..)
+            .and_then(|rest| rest.first_chunk::<8>());
         bytes.map_or(0, |b| i64::from_le_bytes(*b))
     }
 
@@ -102,7 +108,10 @@ impl Cell {
 
     /// Where the version lies.
     pub fn at(&self) -> At {
-        At { revision: self.mod_revision(), sub: self.short(32) }
+        At {
+            revision: self.mod_revision(),
+            sub: self.short(32),
+        }
     }
 
     /// Whether this is not a tombstone.
@@ -112,7 +121,9 @@ impl Cell {
 
     /// The key.
     pub fn key(&self) -> &[u8] {
-        self.0.get(HEADER..HEADER + self.key_len()).unwrap_or_default()
+        self.0
+            .get(HEADER..HEADER + self.key_len())
+            .unwrap_or_default()
     }
 
     /// The value.
@@ -122,7 +133,11 @@ impl Cell {
 
     /// What it costs against the tenant's quota, in bytes; nothing for a tombstone.
     pub fn cost(&self) -> u64 {
-        if self.is_alive() { cost(self.key().len(), self.value().len()) } else { 0 }
+        if self.is_alive() {
+            cost(self.key().len(), self.value().len())
+        } else {
+            0
+        }
     }
 
     /// A sum over everything in it, equal on every member.
@@ -184,7 +199,13 @@ mod tests {
     fn a_cell_gives_back_what_was_packed() {
         let cell = Cell::alive(5, &sample());
         assert_eq!(cell.to_key_value(), sample());
-        assert_eq!(cell.at(), At { revision: i64::MAX, sub: 5 });
+        assert_eq!(
+            cell.at(),
+            At {
+                revision: i64::MAX,
+                sub: 5
+            }
+        );
         assert_eq!((cell.key(), cell.value()), (&b"key"[..], &b"\0value"[..]));
         assert!(cell.is_alive());
         assert_eq!(cell.cost(), 3 + 6 + 256);
@@ -192,10 +213,25 @@ mod tests {
 
     #[test]
     fn a_tombstone_has_a_key_and_costs_nothing() {
-        let cell = Cell::tombstone(At { revision: 9, sub: 1 }, b"key");
+        let cell = Cell::tombstone(
+            At {
+                revision: 9,
+                sub: 1,
+            },
+            b"key",
+        );
         assert!(!cell.is_alive());
-        assert_eq!((cell.key(), cell.value(), cell.cost()), (&b"key"[..], &b""[..], 0));
-        assert_eq!(cell.at(), At { revision: 9, sub: 1 });
+        assert_eq!(
+            (cell.key(), cell.value(), cell.cost()),
+            (&b"key"[..], &b""[..], 0)
+        );
+        assert_eq!(
+            cell.at(),
+            At {
+                revision: 9,
+                sub: 1
+            }
+        );
     }
 
     #[test]

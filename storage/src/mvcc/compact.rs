@@ -28,7 +28,10 @@ use crate::row::At;
 ///
 /// Everything at or after it is retained, everything before it is not. None: nothing is retained.
 pub fn first_retained(slot: &Slot, compacted: Revision) -> Option<At> {
-    let floor = At { revision: compacted, sub: 0 };
+    let floor = At {
+        revision: compacted,
+        sub: 0,
+    };
     if compacted <= 0 {
         return Some(floor);
     }
@@ -72,7 +75,9 @@ pub fn prune(slot: &Slot, compacted: Revision, dropped: &mut Vec<At>) -> Pruned 
             Pruned::Gone
         }
         Some(first) => {
-            let gone = slot.past().ascend(Bound::Unbounded, Bound::Excluded(&first), Only::All);
+            let gone = slot
+                .past()
+                .ascend(Bound::Unbounded, Bound::Excluded(&first), Only::All);
             dropped.extend(gone.map(super::slot::Past::at));
             match dropped.get(already..) {
                 None | Some([]) => Pruned::Unchanged,
@@ -124,7 +129,9 @@ impl Pass {
                     last = Some(slot.key());
                     match prune(slot, self.target, dropped) {
                         Pruned::Unchanged => {}
-                        Pruned::Shorter(shorter) => edits.push((slot.key().to_vec(), Some(shorter))),
+                        Pruned::Shorter(shorter) => {
+                            edits.push((slot.key().to_vec(), Some(shorter)));
+                        }
                         Pruned::Gone => edits.push((slot.key().to_vec(), None)),
                     }
                 }
@@ -230,8 +237,10 @@ mod tests {
                 let mut all: Vec<Revision> = dropped.iter().map(|at| at.revision).collect();
                 all.extend(left(history, compacted));
                 all.sort_unstable();
-                let want: Vec<Revision> =
-                    history.split_whitespace().map(|s| s[1..].parse().unwrap()).collect();
+                let want: Vec<Revision> = history
+                    .split_whitespace()
+                    .map(|s| s[1..].parse().unwrap())
+                    .collect();
                 assert_eq!(all, want, "{history} compacted to {compacted}");
             }
         }

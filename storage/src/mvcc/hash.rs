@@ -30,7 +30,9 @@ pub fn hash_kv(keyspace: &Keyspace, revision: Revision) -> Result<KvHash, Reject
     let mut hash = Xxh3::new();
     for (space, slots) in keyspace.spaces() {
         for slot in slots {
-            let Some(first) = compact::first_retained(slot, compacted) else { continue };
+            let Some(first) = compact::first_retained(slot, compacted) else {
+                continue;
+            };
             let key = xxh3_64(slot.key());
             let mut add = |version: Past| {
                 let at = version.at();
@@ -49,5 +51,9 @@ pub fn hash_kv(keyspace: &Keyspace, revision: Revision) -> Result<KvHash, Reject
         }
     }
     let hash = hash.digest();
-    Ok(KvHash { hash: (hash ^ (hash >> 32)) as u32, compacted, revision })
+    Ok(KvHash {
+        hash: (hash ^ (hash >> 32)) as u32,
+        compacted,
+        revision,
+    })
 }

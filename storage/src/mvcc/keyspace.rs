@@ -77,7 +77,10 @@ impl Keyspace {
 
     /// The keys of a space.
     pub fn space(&self, space: Space) -> Option<&Tree<Slot>> {
-        self.spaces.iter().find(|(at, _)| *at == space).map(|(_, slots)| slots)
+        self.spaces
+            .iter()
+            .find(|(at, _)| *at == space)
+            .map(|(_, slots)| slots)
     }
 
     /// The newest version of a key, if it is alive.
@@ -97,7 +100,9 @@ impl Keyspace {
 
     /// Whether compaction retains the version of `key` at `at`. False too if there is no such version.
     pub fn retains(&self, space: Space, key: &[u8], at: At) -> bool {
-        let Some(slot) = self.space(space).and_then(|slots| slots.get(key)) else { return false };
+        let Some(slot) = self.space(space).and_then(|slots| slots.get(key)) else {
+            return false;
+        };
         let known = slot.newest().at() == at || slot.past().get(&at).is_some();
         known && compact::first_retained(slot, self.compacted).is_some_and(|first| at >= first)
     }

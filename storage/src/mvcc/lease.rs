@@ -82,7 +82,12 @@ impl Entry for Lease {
 impl Lease {
     /// A lease without keys.
     pub fn new(id: LeaseId, ttl_seconds: i64, checkpoint_seconds: i64) -> Self {
-        Self { id, ttl_seconds, checkpoint_seconds, keys: Tree::new() }
+        Self {
+            id,
+            ttl_seconds,
+            checkpoint_seconds,
+            keys: Tree::new(),
+        }
     }
 
     /// As the pure parts see it.

@@ -63,9 +63,21 @@ impl Loader {
         let building = |(id, keyspace)| {
             let last = At::default();
             let (keys, by_hash, hasher) = (vec![], HashMap::new(), RandomState::new());
-            (id, Building { keyspace, last, keys, by_hash, hasher })
+            (
+                id,
+                Building {
+                    keyspace,
+                    last,
+                    keys,
+                    by_hash,
+                    hasher,
+                },
+            )
         };
-        Self { tenants: keyspaces.into_iter().map(building).collect(), strangers: BTreeSet::new() }
+        Self {
+            tenants: keyspaces.into_iter().map(building).collect(),
+            strangers: BTreeSet::new(),
+        }
     }
 
     /// Takes in the next version. Fails if it can not belong to this state.
@@ -79,12 +91,16 @@ impl Loader {
 
     /// Builds the trees.
     pub fn finish(self) -> Result<Loaded, Fault> {
-        let mut loaded =
-            Loaded { strangers: self.strangers.into_iter().collect(), ..Loaded::default() };
+        let mut loaded = Loaded {
+            strangers: self.strangers.into_iter().collect(),
+            ..Loaded::default()
+        };
         for (id, building) in self.tenants {
             let mut unretained = vec![];
             let keyspace = building.finish(id, &mut unretained)?;
-            loaded.unretained.extend(unretained.into_iter().map(|at| (id, at)));
+            loaded
+                .unretained
+                .extend(unretained.into_iter().map(|at| (id, at)));
             loaded.keyspaces.insert(id, keyspace);
         }
         Ok(loaded)
@@ -122,7 +138,9 @@ impl Building {
         let head = self.by_hash.get(&hash).copied();
         let mut next = head;
         while let Some(known) = next {
-            let Some(key) = self.keys.get_mut(known as usize) else { break };
+            let Some(key) = self.keys.get_mut(known as usize) else {
+                break;
+            };
             if key.space == version.space && key.newest.key() == cell.key() {
                 key.past.push(Past::of(&key.newest));
                 key.newest = cell;
@@ -132,12 +150,22 @@ impl Building {
         }
         self.by_hash.insert(hash, place);
         let next = head.unwrap_or(place);
-        self.keys.push(Growing { space: version.space, newest: cell, past: vec![], next });
+        self.keys.push(Growing {
+            space: version.space,
+            newest: cell,
+            past: vec![],
+            next,
+        });
         Ok(())
     }
 
     fn finish(self, tenant: TenantId, unretained: &mut Vec<At>) -> Result<Keyspace, Fault> {
-        let Self { mut keyspace, keys, by_hash, .. } = self;
+        let Self {
+            mut keyspace,
+            keys,
+            by_hash,
+            ..
+        } = self;
         drop(by_hash);
         let compacted = keyspace.compacted();
         let mut spaces: BTreeMap<Space, Vec<Slot>> = BTreeMap::new();
@@ -164,7 +192,9 @@ impl Building {
 /// Sorts slots by key. Keys of a store begin alike, so the comparison looks at sixteen bytes behind what all
 /// have in common, kept beside the slot, before it follows a pointer.
 fn in_order(slots: Vec<Slot>) -> Vec<Slot> {
-    let Some(first) = slots.first() else { return slots };
+    let Some(first) = slots.first() else {
+        return slots;
+    };
     let shared = slots.iter().fold(first.key().len(), |shared, slot| {
         let pairs = slot.key().iter().zip(first.key()).take(shared);
         pairs.take_while(|(a, b)| a == b).count()

@@ -21,15 +21,15 @@
 //!
 //! Deliberately absent: locks, disk, the log, and any knowledge of what keys mean.
 
-pub mod tree;
 pub mod cell;
-pub mod slot;
 pub mod compact;
-pub mod lease;
-pub mod keyspace;
-pub mod range;
 pub mod hash;
+pub mod keyspace;
+pub mod lease;
 pub mod load;
+pub mod range;
+pub mod slot;
+pub mod tree;
 pub mod view;
 
 pub use keyspace::Keyspace;

@@ -53,7 +53,10 @@ pub fn verified(past: Past, kv: Arc<KeyValue>) -> Result<Arc<KeyValue>, Unread> 
         return Ok(kv);
     }
     let at = past.at();
-    let what = format!("history holds other content at {}.{} than was applied", at.revision, at.sub);
+    let what = format!(
+        "history holds other content at {}.{} than was applied",
+        at.revision, at.sub
+    );
     Err(Fault::Inconsistent { what }.into())
 }
 
@@ -63,10 +66,14 @@ pub fn judge(keyspace: &Keyspace, asked: Revision) -> Result<Option<Revision>, R
         return Ok(None);
     }
     if asked > keyspace.revision() {
-        return Err(Rejection::FutureRevision { current: keyspace.revision() });
+        return Err(Rejection::FutureRevision {
+            current: keyspace.revision(),
+        });
     }
     if asked < keyspace.compacted() {
-        return Err(Rejection::Compacted { compacted: keyspace.compacted() });
+        return Err(Rejection::Compacted {
+            compacted: keyspace.compacted(),
+        });
     }
     Ok((asked < keyspace.revision()).then_some(asked))
 }
@@ -78,17 +85,29 @@ pub fn read(
     at: Option<Revision>,
     fetch: Fetch<'_>,
 ) -> Result<RangeReply, Unread> {
-    let Some(slots) = keyspace.space(range.space) else { return Ok(RangeReply::default()) };
-    let reader = Reader { slots, keys: &range.range, at };
+    let Some(slots) = keyspace.space(range.space) else {
+        return Ok(RangeReply::default());
+    };
+    let reader = Reader {
+        slots,
+        keys: &range.range,
+        at,
+    };
     let count = reader.count();
     if range.count_only || count == 0 {
-        return Ok(RangeReply { kvs: vec![], more: false, count });
+        return Ok(RangeReply {
+            kvs: vec![],
+            more: false,
+            count,
+        });
     }
     let limit = usize::try_from(range.limit).ok().filter(|limit| *limit > 0);
     let sorts = range.target != Target::Key;
     // Sorting needs everything, unless etcd cuts before it sorts.
     let cuts_first = !sorts || (range.order == Order::Unordered && range.bounds.is_off());
-    let wanted = limit.filter(|_| cuts_first).map_or(usize::MAX, |limit| limit.saturating_add(1));
+    let wanted = limit
+        .filter(|_| cuts_first)
+        .map_or(usize::MAX, |limit| limit.saturating_add(1));
 
     let mut found = Vec::with_capacity(wanted.min(count as usize).min(1024));
     let backwards = range.order == Order::Descend && !sorts;
@@ -156,9 +175,10 @@ impl Row<'_> {
             (Self::Cell(cell), false) => cell.to_key_value(),
             (Self::Cell(cell), true) => cell.to_key_only(),
             (Self::Fetched(kv), false) => KeyValue::clone(kv),
-            (Self::Fetched(kv), true) => {
-                KeyValue { value: bytes::Bytes::new(), ..KeyValue::clone(kv) }
-            }
+            (Self::Fetched(kv), true) => KeyValue {
+                value: bytes::Bytes::new(),
+                ..KeyValue::clone(kv)
+            },
         }
     }
 }
@@ -169,7 +189,11 @@ fn sort(rows: &mut [Row<'_>], target: Target, order: Order) {
             Target::Value => a.value().cmp(b.value()),
             _ => a.number(target).cmp(&b.number(target)),
         };
-        if order == Order::Descend { ordering.reverse() } else { ordering }
+        if order == Order::Descend {
+            ordering.reverse()
+        } else {
+            ordering
+        }
     });
 }
 
@@ -205,17 +229,18 @@ impl<'a> Reader<'a> {
     /// How many keys the range holds.
     fn count(&self) -> i64 {
         if self.keys.is_single() {
-            let held = self.slots.get(&self.keys.start).and_then(|slot| self.held(slot));
+            let held = self
+                .slots
+                .get(&self.keys.start)
+                .and_then(|slot| self.held(slot));
             return i64::from(held.is_some());
         }
         let (lower, upper) = bounds(self.keys);
-        match self.at {
-            None => i64::from(self.slots.weight_within(lower, upper).counted),
-            Some(_) => {
-                let slots = self.slots.ascend(lower, upper, Only::All);
-                slots.filter(|slot| self.held(slot).is_some()).count() as i64
-            }
+        if self.at.is_none() {
+            return i64::from(self.slots.weight_within(lower, upper).counted);
         }
+        let slots = self.slots.ascend(lower, upper, Only::All);
+        slots.filter(|slot| self.held(slot).is_some()).count() as i64
     }
 
     /// Hands every key the range holds to `take`, in key order or against it, until it says no.
@@ -225,12 +250,20 @@ impl<'a> Reader<'a> {
         take: &mut dyn FnMut(Held<'a>) -> Result<bool, Unread>,
     ) -> Result<(), Unread> {
         if self.keys.is_single() {
-            if let Some(held) = self.slots.get(&self.keys.start).and_then(|slot| self.held(slot)) {
+            if let Some(held) = self
+                .slots
+                .get(&self.keys.start)
+                .and_then(|slot| self.held(slot))
+            {
                 take(held)?;
             }
             return Ok(());
         }
-        let only = if self.at.is_none() { Only::Counted } else { Only::All };
+        let only = if self.at.is_none() {
+            Only::Counted
+        } else {
+            Only::All
+        };
         let (lower, upper) = bounds(self.keys);
         if backwards {
             self.walk_over(self.slots.descend(lower, upper, only), take)
@@ -245,10 +278,10 @@ impl<'a> Reader<'a> {
         take: &mut dyn FnMut(Held<'a>) -> Result<bool, Unread>,
     ) -> Result<(), Unread> {
         for slot in slots {
-            if let Some(held) = self.held(slot) {
-                if !take(held)? {
-                    break;
-                }
+            if let Some(held) = self.held(slot)
+                && !take(held)?
+            {
+                break;
             }
         }
         Ok(())

@@ -49,7 +49,10 @@ impl Past {
 
     /// Where it lies.
     pub fn at(&self) -> At {
-        At { revision: self.revision, sub: self.order >> 1 }
+        At {
+            revision: self.revision,
+            sub: self.order >> 1,
+        }
     }
 
     /// Whether the key was alive.
@@ -111,21 +114,31 @@ impl Entry for Slot {
 
 /// The bound that takes in every version at or before a revision.
 fn through(revision: Revision) -> At {
-    At { revision, sub: u32::MAX }
+    At {
+        revision,
+        sub: u32::MAX,
+    }
 }
 
 impl Slot {
     /// A key with one version.
     pub fn new(newest: Cell) -> Self {
-        Self { newest, past: Tree::new() }
+        Self {
+            newest,
+            past: Tree::new(),
+        }
     }
 
     /// A key with a newest version and older ones, ascending.
     pub fn with_past(newest: Cell, past: Vec<Past>) -> Self {
-        Self { newest, past: Tree::from_ascending(past) }
+        Self {
+            newest,
+            past: Tree::from_ascending(past),
+        }
     }
 
     /// The slot after one more version, which lies after all others.
+    #[must_use]
     pub fn superseded_by(&self, newest: Cell) -> Self {
         let mut past = self.past.clone();
         let old = Past::of(&self.newest);
@@ -175,7 +188,10 @@ impl Slot {
             return None;
         }
         let upper = through(revision);
-        self.past.descend(Bound::Unbounded, Bound::Included(&upper), Only::All).next().copied()
+        self.past
+            .descend(Bound::Unbounded, Bound::Included(&upper), Only::All)
+            .next()
+            .copied()
     }
 
     /// The slot without some of its older versions.

@@ -34,7 +34,12 @@ impl TenantView {
         root: Arc<Keyspace>,
         cluster: Arc<ClusterFacts>,
     ) -> Self {
-        Self { tenant, root, cluster, fault: OnceLock::new() }
+        Self {
+            tenant,
+            root,
+            cluster,
+            fault: OnceLock::new(),
+        }
     }
 
     /// The root it reads.
@@ -50,7 +55,9 @@ impl TenantView {
     /// As [`View::range`], with a fault told apart from a refusal.
     pub fn read(&self, range: &Range) -> Result<RangeReply, Unread> {
         let at = range::judge(&self.root, range.revision)?;
-        range::read(&self.root, range, at, &|past| self.fetch(past, range.revision))
+        range::read(&self.root, range, at, &|past| {
+            self.fetch(past, range.revision)
+        })
     }
 
     /// The content of an older version, for a reader at revision `asked`.
@@ -66,10 +73,16 @@ impl TenantView {
             return Err(Rejection::TenantNotFound { name }.into());
         }
         if asked < now.compacted() {
-            return Err(Rejection::Compacted { compacted: now.compacted() }.into());
+            return Err(Rejection::Compacted {
+                compacted: now.compacted(),
+            }
+            .into());
         }
         let (id, at) = (self.tenant.id(), past.at());
-        let what = format!("history lacks the version of tenant {id} at {}.{}", at.revision, at.sub);
+        let what = format!(
+            "history lacks the version of tenant {id} at {}.{}",
+            at.revision, at.sub
+        );
         Err(Fault::Inconsistent { what }.into())
     }
 }
@@ -100,7 +113,9 @@ impl View for TenantView {
             Unread::Rejected(rejection) => rejection,
             Unread::Broken(fault) => {
                 let _ = self.fault.set(fault);
-                Rejection::Compacted { compacted: self.root.revision() }
+                Rejection::Compacted {
+                    compacted: self.root.revision(),
+                }
             }
         })
     }
@@ -115,7 +130,9 @@ impl View for TenantView {
 
     /// Keys of the space `raw`: what other layers attach is theirs.
     fn lease_keys(&self, id: LeaseId) -> Vec<Bytes> {
-        self.root.lease(id).map_or(vec![], |lease| lease.keys_of(Space::RAW))
+        self.root
+            .lease(id)
+            .map_or(vec![], |lease| lease.keys_of(Space::RAW))
     }
 
     fn cluster(&self) -> &dyn ClusterView {

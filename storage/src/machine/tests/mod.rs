@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod cluster;
 mod model;
@@ -41,7 +46,11 @@ impl Rig {
     pub(super) fn new() -> Self {
         let history = empty_history();
         let machine = Machine::new(history.clone(), Settings::default());
-        Self { machine, history, at: LogId { term: 1, index: 0 } }
+        Self {
+            machine,
+            history,
+            at: LogId { term: 1, index: 0 },
+        }
     }
 
     /// Applies the next entry.
@@ -52,7 +61,7 @@ impl Rig {
 
     /// Applies a command of the default tenant, and publishes it.
     pub(super) fn run(&mut self, command: Command) -> Receipt {
-        let receipt = self.apply(&record(proposal_of(command)));
+        let receipt = self.apply(&record(&proposal_of(command)));
         self.machine.publish();
         receipt
     }
@@ -67,7 +76,10 @@ impl Rig {
 
     /// Reads everything of the default tenant.
     pub(super) fn all(&self, revision: Revision) -> Result<RangeReply, Rejection> {
-        let range = Range { revision, ..Range::of(Space::RAW, KeyRange::all()) };
+        let range = Range {
+            revision,
+            ..Range::of(Space::RAW, KeyRange::all())
+        };
         self.tenant().view().range(&range)
     }
 
@@ -82,7 +94,9 @@ pub(super) fn proposal_of(command: Command) -> Proposal {
         tenant: TenantId::DEFAULT,
         request_id: None,
         actor: "anonymous".into(),
-        stamp: Stamp { unix_ms: 1_700_000_000_000 },
+        stamp: Stamp {
+            unix_ms: 1_700_000_000_000,
+        },
         guards: Guards::default(),
         command,
     }
@@ -93,8 +107,8 @@ pub(super) fn with_id(mut proposal: Proposal, id: &str) -> Proposal {
     proposal
 }
 
-pub(super) fn record(proposal: Proposal) -> Bytes {
-    proposal::encode(&proposal)
+pub(super) fn record(proposal: &Proposal) -> Bytes {
+    proposal::encode(proposal)
 }
 
 pub(super) fn put_op(key: &str, value: &str, lease: LeaseId) -> Op {
@@ -147,7 +161,11 @@ impl Kept {
             })
             .unwrap();
         }
-        Self { applied: frozen.applied, facts: frozen.facts.to_vec(), versions }
+        Self {
+            applied: frozen.applied,
+            facts: frozen.facts.to_vec(),
+            versions,
+        }
     }
 }
 
@@ -184,7 +202,7 @@ fn an_undecodable_record_is_refused_and_passed_over() {
 fn what_was_applied_shows_after_publishing_and_not_before() {
     let mut rig = Rig::new();
     let before = rig.tenant().view();
-    rig.apply(&record(proposal_of(put("a", "1"))));
+    rig.apply(&record(&proposal_of(put("a", "1"))));
     assert_eq!(rig.all(0).unwrap().count, 0);
     assert_eq!(rig.machine.store().applied(), LogId::default());
     rig.machine.publish();
@@ -212,13 +230,23 @@ fn a_view_that_is_held_reads_on_after_its_keys_were_overwritten_and_deleted() {
 #[test]
 fn a_read_within_a_batch_finds_versions_that_history_has_not_seen() {
     let mut rig = Rig::new();
-    rig.apply(&record(proposal_of(put("a", "1"))));
-    rig.apply(&record(proposal_of(put("a", "2"))));
-    let old = Range { revision: 2, ..Range::of(Space::RAW, KeyRange::all()) };
-    let txn = Txn { success: vec![put_op("a", "3", 0), Op::Range(old)], ..Txn::default() };
-    let receipt = rig.apply(&record(proposal_of(Command::Txn(txn))));
-    let Reply::Txn(txn) = reply(&receipt) else { panic!() };
-    let meridian_domain::txn::OpReply::Range { revision, reply } = &txn.replies[1] else { panic!() };
+    rig.apply(&record(&proposal_of(put("a", "1"))));
+    rig.apply(&record(&proposal_of(put("a", "2"))));
+    let old = Range {
+        revision: 2,
+        ..Range::of(Space::RAW, KeyRange::all())
+    };
+    let txn = Txn {
+        success: vec![put_op("a", "3", 0), Op::Range(old)],
+        ..Txn::default()
+    };
+    let receipt = rig.apply(&record(&proposal_of(Command::Txn(txn))));
+    let Reply::Txn(txn) = reply(&receipt) else {
+        panic!()
+    };
+    let meridian_domain::txn::OpReply::Range { revision, reply } = &txn.replies[1] else {
+        panic!()
+    };
     assert_eq!((*revision, reply.kvs[0].value.as_ref()), (4, &b"1"[..]));
 }
 
@@ -229,21 +257,30 @@ fn an_old_view_says_compacted_once_its_history_is_gone() {
     rig.put("a", "2");
     rig.put("a", "3");
     let view = rig.tenant().view();
-    let old = Range { revision: 2, ..Range::of(Space::RAW, KeyRange::all()) };
+    let old = Range {
+        revision: 2,
+        ..Range::of(Space::RAW, KeyRange::all())
+    };
     assert_eq!(view.range(&old).unwrap().kvs[0].value, "1");
     rig.run(Command::Compact { revision: 4 });
     while rig.machine.reclaim(1) {}
     rig.history.flush().unwrap();
     assert_eq!(view.range(&old), Err(Rejection::Compacted { compacted: 4 }));
     assert!(view.fault().is_none());
-    assert_eq!(view.range(&Range::of(Space::RAW, KeyRange::all())).unwrap().kvs[0].value, "3");
+    assert_eq!(
+        view.range(&Range::of(Space::RAW, KeyRange::all()))
+            .unwrap()
+            .kvs[0]
+            .value,
+        "3"
+    );
 }
 
 #[test]
 fn the_digest_is_published_at_multiples_of_a_thousand() {
     let mut rig = Rig::new();
     for _ in 0..2_500 {
-        rig.apply(&record(proposal_of(put("a", "1"))));
+        rig.apply(&record(&proposal_of(put("a", "1"))));
     }
     let digests = rig.machine.store().digests();
     let at: Vec<u64> = digests.iter().map(|digest| digest.applied.index).collect();

@@ -38,15 +38,29 @@ fn lease() -> impl Strategy<Value = LeaseId> {
 
 fn put_strategy() -> impl Strategy<Value = Op> {
     let value = proptest::option::weighted(0.9, "[xyz]{0,3}".prop_map(Bytes::from));
-    (key(), value, proptest::option::weighted(0.9, lease()), any::<bool>()).prop_map(
-        |(key, value, lease, prev_kv)| {
-            Op::Put(Put { space: Space::RAW, key, value, lease, prev_kv })
-        },
+    (
+        key(),
+        value,
+        proptest::option::weighted(0.9, lease()),
+        any::<bool>(),
     )
+        .prop_map(|(key, value, lease, prev_kv)| {
+            Op::Put(Put {
+                space: Space::RAW,
+                key,
+                value,
+                lease,
+                prev_kv,
+            })
+        })
 }
 
 pub(super) fn range_strategy() -> impl Strategy<Value = Range> {
-    let order = prop_oneof![Just(Order::Unordered), Just(Order::Ascend), Just(Order::Descend)];
+    let order = prop_oneof![
+        Just(Order::Unordered),
+        Just(Order::Ascend),
+        Just(Order::Descend)
+    ];
     let target = prop_oneof![
         3 => Just(Target::Key),
         1 => Just(Target::Version),
@@ -56,27 +70,36 @@ pub(super) fn range_strategy() -> impl Strategy<Value = Range> {
     ];
     let bound = || prop_oneof![6 => Just(0i64), 1 => 1..20i64];
     (
-        (keys(), prop_oneof![5 => Just(0i64), 4 => 1..25i64, 1 => -3..0i64]),
-        (prop_oneof![2 => Just(0i64), 3 => 1..5i64, 1 => Just(i64::MAX)], order, target),
+        (
+            keys(),
+            prop_oneof![5 => Just(0i64), 4 => 1..25i64, 1 => -3..0i64],
+        ),
+        (
+            prop_oneof![2 => Just(0i64), 3 => 1..5i64, 1 => Just(i64::MAX)],
+            order,
+            target,
+        ),
         (any::<bool>(), proptest::bool::weighted(0.2)),
         (bound(), bound(), bound(), bound()),
     )
-        .prop_map(|((range, revision), (limit, order, target), flags, bounds)| Range {
-            space: Space::RAW,
-            range,
-            revision,
-            limit,
-            order,
-            target,
-            keys_only: flags.0,
-            count_only: flags.1,
-            bounds: RevisionBounds {
-                mod_min: bounds.0,
-                mod_max: bounds.1,
-                create_min: bounds.2,
-                create_max: bounds.3,
+        .prop_map(
+            |((range, revision), (limit, order, target), flags, bounds)| Range {
+                space: Space::RAW,
+                range,
+                revision,
+                limit,
+                order,
+                target,
+                keys_only: flags.0,
+                count_only: flags.1,
+                bounds: RevisionBounds {
+                    mod_min: bounds.0,
+                    mod_max: bounds.1,
+                    create_min: bounds.2,
+                    create_max: bounds.3,
+                },
             },
-        })
+        )
 }
 
 fn compare() -> impl Strategy<Value = Compare> {
@@ -103,7 +126,11 @@ fn compare() -> impl Strategy<Value = Compare> {
 
 fn txn() -> impl Strategy<Value = Txn> {
     let delete = (keys(), any::<bool>()).prop_map(|(range, prev_kv)| {
-        Op::Delete(Delete { space: Space::RAW, range, prev_kv })
+        Op::Delete(Delete {
+            space: Space::RAW,
+            range,
+            prev_kv,
+        })
     });
     let op = prop_oneof![
         4 => put_strategy(),
@@ -112,8 +139,13 @@ fn txn() -> impl Strategy<Value = Txn> {
     ]
     .boxed();
     let level = |op: BoxedStrategy<Op>| {
-        (vec(compare(), 0..3), vec(op.clone(), 0..4), vec(op, 0..4))
-            .prop_map(|(compares, success, failure)| Txn { compares, success, failure })
+        (vec(compare(), 0..3), vec(op.clone(), 0..4), vec(op, 0..4)).prop_map(
+            |(compares, success, failure)| Txn {
+                compares,
+                success,
+                failure,
+            },
+        )
     };
     let flat = level(op.clone().boxed()).boxed();
     let nested = prop_oneof![3 => op, 1 => flat.clone().prop_map(Op::Txn)];
@@ -147,10 +179,12 @@ fn go(rig: &mut Rig, naive: &mut Naive, step: &Step) -> Result<(), TestCaseError
             rig.machine.reclaim(*budget);
             return Ok(());
         }
-        Step::CompactBack(by) => Command::Compact { revision: naive.revision - by },
+        Step::CompactBack(by) => Command::Compact {
+            revision: naive.revision - by,
+        },
         Step::Run(command) => command.clone(),
     };
-    let receipt = rig.apply(&record(proposal_of(command.clone())));
+    let receipt = rig.apply(&record(&proposal_of(command.clone())));
     let want = match &command {
         Command::Txn(txn) => naive.txn(txn).map(Reply::Txn),
         Command::Compact { revision } => naive.compact(*revision).map(|()| Reply::Done),
@@ -160,7 +194,10 @@ fn go(rig: &mut Rig, naive: &mut Naive, step: &Step) -> Result<(), TestCaseError
                 Err(Rejection::LeaseExists)
             } else {
                 naive.leases.insert(*id, *ttl_seconds);
-                Ok(Reply::LeaseGranted { id: *id, ttl_seconds: *ttl_seconds })
+                Ok(Reply::LeaseGranted {
+                    id: *id,
+                    ttl_seconds: *ttl_seconds,
+                })
             }
         }
         other => panic!("{other:?}"),
@@ -178,17 +215,35 @@ fn check(rig: &Rig, naive: &Naive, ranges: &[Range]) -> Result<(), TestCaseError
     prop_assert_eq!(view.revision(), naive.revision);
     prop_assert_eq!(view.compacted(), naive.compacted);
     for revision in naive.compacted.max(1)..=naive.revision {
-        let range = Range { revision, ..Range::of(Space::RAW, KeyRange::all()) };
+        let range = Range {
+            revision,
+            ..Range::of(Space::RAW, KeyRange::all())
+        };
         prop_assert_eq!(view.range(&range), naive.range(&range));
     }
     for range in ranges {
         prop_assert_eq!(view.range(range), naive.range(range), "{:?}", range);
     }
     prop_assert!(view.fault().is_none());
-    let live = naive.range(&Range::of(Space::RAW, KeyRange::all())).unwrap().kvs;
-    let bytes = live.iter().map(|kv| (kv.key.len() + kv.value.len() + 256) as u64).sum::<u64>();
-    prop_assert_eq!(view.usage(), meridian_domain::tenant::Usage { bytes, keys: live.len() as u64 });
-    prop_assert_eq!(view.leases(), naive.leases.keys().copied().collect::<Vec<_>>());
+    let live = naive
+        .range(&Range::of(Space::RAW, KeyRange::all()))
+        .unwrap()
+        .kvs;
+    let bytes = live
+        .iter()
+        .map(|kv| (kv.key.len() + kv.value.len() + 256) as u64)
+        .sum::<u64>();
+    prop_assert_eq!(
+        view.usage(),
+        meridian_domain::tenant::Usage {
+            bytes,
+            keys: live.len() as u64
+        }
+    );
+    prop_assert_eq!(
+        view.leases(),
+        naive.leases.keys().copied().collect::<Vec<_>>()
+    );
     for id in naive.leases.keys() {
         prop_assert_eq!(view.lease_keys(*id), naive.attached(*id));
         prop_assert_eq!(view.lease(*id).unwrap().keys, naive.attached(*id).len());
@@ -199,11 +254,18 @@ fn check(rig: &Rig, naive: &Naive, ranges: &[Range]) -> Result<(), TestCaseError
 /// Checks what a snapshot would hold: exactly what is retained, each version with what it replaced.
 fn check_rows(rig: &Rig, naive: &Naive) -> Result<(), TestCaseError> {
     let rows = rig.rows();
-    let retained: Vec<_> = rows.versions.iter().map(|(_, v)| (v.at, v.key.clone())).collect();
+    let retained: Vec<_> = rows
+        .versions
+        .iter()
+        .map(|(_, v)| (v.at, v.key.clone()))
+        .collect();
     prop_assert_eq!(&retained, &naive.retained().into_iter().collect::<Vec<_>>());
     for (_, version) in &rows.versions {
         let versions = &naive.keys[&version.key];
-        let place = versions.iter().position(|(at, _)| *at == version.at).unwrap();
+        let place = versions
+            .iter()
+            .position(|(at, _)| *at == version.at)
+            .unwrap();
         prop_assert_eq!(version.after.as_deref(), versions[place].1.as_ref());
         let before = place.checked_sub(1).map(|i| &versions[i]);
         let prev = before.filter(|(_, kv)| kv.is_some()).map(|(at, _)| *at);

@@ -19,17 +19,27 @@ pub(super) struct Naive {
 
 impl Naive {
     pub(super) fn new() -> Self {
-        Self { revision: 1, ..Self::default() }
+        Self {
+            revision: 1,
+            ..Self::default()
+        }
     }
 
     fn live_at(&self, key: &Bytes, revision: Revision) -> Option<KeyValue> {
         let versions = self.keys.get(key)?;
-        versions.iter().rev().find(|(at, _)| at.revision <= revision)?.1.clone()
+        versions
+            .iter()
+            .rev()
+            .find(|(at, _)| at.revision <= revision)?
+            .1
+            .clone()
     }
 
     fn in_range(&self, keys: &KeyRange, revision: Revision) -> Vec<KeyValue> {
         let matching = self.keys.keys().filter(|key| keys.contains(key));
-        matching.filter_map(|key| self.live_at(key, revision)).collect()
+        matching
+            .filter_map(|key| self.live_at(key, revision))
+            .collect()
     }
 
     /// etcd's `Range`, after the revision was judged.
@@ -37,7 +47,11 @@ impl Naive {
         let mut kvs = self.in_range(&range.range, revision);
         let count = kvs.len() as i64;
         if range.count_only {
-            return RangeReply { kvs: vec![], more: false, count };
+            return RangeReply {
+                kvs: vec![],
+                more: false,
+                count,
+            };
         }
         let b = range.bounds;
         let fetch_all = range.order != Order::Unordered || !b.is_off();
@@ -66,7 +80,9 @@ impl Naive {
             kvs.truncate(range.limit as usize);
         }
         if range.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+            for kv in &mut kvs {
+                kv.value = Bytes::new();
+            }
         }
         RangeReply { kvs, more, count }
     }
@@ -74,12 +90,20 @@ impl Naive {
     /// A plain read.
     pub(super) fn range(&self, range: &Range) -> Result<RangeReply, Rejection> {
         if range.revision > self.revision {
-            return Err(Rejection::FutureRevision { current: self.revision });
+            return Err(Rejection::FutureRevision {
+                current: self.revision,
+            });
         }
         if range.revision > 0 && range.revision < self.compacted {
-            return Err(Rejection::Compacted { compacted: self.compacted });
+            return Err(Rejection::Compacted {
+                compacted: self.compacted,
+            });
         }
-        let at = if range.revision <= 0 { self.revision } else { range.revision };
+        let at = if range.revision <= 0 {
+            self.revision
+        } else {
+            range.revision
+        };
         Ok(self.range_at(range, at))
     }
 
@@ -99,7 +123,11 @@ impl Naive {
             };
             compare.relation.holds(ordering)
         };
-        if found.is_empty() { one(None) } else { found.iter().all(|kv| one(Some(kv))) }
+        if found.is_empty() {
+            one(None)
+        } else {
+            found.iter().all(|kv| one(Some(kv)))
+        }
     }
 
     /// The chosen operations, in order, with the answers of compares at every level.
@@ -113,7 +141,11 @@ impl Naive {
     }
 
     fn branch<'a>(&self, txn: &'a Txn) -> &'a [Op] {
-        if txn.compares.iter().all(|c| self.holds(c)) { &txn.success } else { &txn.failure }
+        if txn.compares.iter().all(|c| self.holds(c)) {
+            &txn.success
+        } else {
+            &txn.failure
+        }
     }
 
     pub(super) fn txn(&mut self, txn: &Txn) -> Result<TxnReply, Rejection> {
@@ -125,18 +157,29 @@ impl Naive {
             if (put.value.is_none() || put.lease.is_none()) && live.is_none() {
                 return Err(Rejection::KeyNotFound);
             }
-            if put.lease.is_some_and(|id| id != 0 && !self.leases.contains_key(&id)) {
+            if put
+                .lease
+                .is_some_and(|id| id != 0 && !self.leases.contains_key(&id))
+            {
                 return Err(Rejection::LeaseNotFound);
             }
         }
-        let floor = if self.compacted == 0 { -1 } else { self.compacted };
+        let floor = if self.compacted == 0 {
+            -1
+        } else {
+            self.compacted
+        };
         for op in &ops {
             let Op::Range(range) = op else { continue };
             if range.revision > self.revision {
-                return Err(Rejection::FutureRevision { current: self.revision });
+                return Err(Rejection::FutureRevision {
+                    current: self.revision,
+                });
             }
             if range.revision != 0 && range.revision < floor {
-                return Err(Rejection::Compacted { compacted: self.compacted });
+                return Err(Rejection::Compacted {
+                    compacted: self.compacted,
+                });
             }
         }
         let before = self.clone();
@@ -178,7 +221,10 @@ impl Naive {
                         lease: put.lease.unwrap_or_else(|| old.as_ref().unwrap().lease),
                     };
                     self.push(&put.key, next, sub, Some(kv));
-                    OpReply::Put { revision: next, prev_kv: old.filter(|_| put.prev_kv) }
+                    OpReply::Put {
+                        revision: next,
+                        prev_kv: old.filter(|_| put.prev_kv),
+                    }
                 }
                 Op::Delete(Delete { range, prev_kv, .. }) => {
                     let found = self.in_range(range, next);
@@ -188,12 +234,23 @@ impl Naive {
                     let revision = before.revision + Revision::from(*sub > 0);
                     let deleted = found.len() as i64;
                     let prev_kvs = if *prev_kv { found } else { vec![] };
-                    OpReply::Delete { revision, deleted, prev_kvs }
+                    OpReply::Delete {
+                        revision,
+                        deleted,
+                        prev_kvs,
+                    }
                 }
                 Op::Range(range) => {
                     let now = before.revision + Revision::from(*sub > 0);
-                    let at = if range.revision <= 0 { now } else { range.revision };
-                    OpReply::Range { revision: now, reply: self.range_at(range, at) }
+                    let at = if range.revision <= 0 {
+                        now
+                    } else {
+                        range.revision
+                    };
+                    OpReply::Range {
+                        revision: now,
+                        reply: self.range_at(range, at),
+                    }
                 }
             });
         }
@@ -201,13 +258,22 @@ impl Naive {
     }
 
     fn push(&mut self, key: &Bytes, revision: Revision, sub: &mut u32, after: Option<KeyValue>) {
-        self.keys.entry(key.clone()).or_default().push((At { revision, sub: *sub }, after));
+        self.keys.entry(key.clone()).or_default().push((
+            At {
+                revision,
+                sub: *sub,
+            },
+            after,
+        ));
         *sub += 1;
     }
 
     pub(super) fn attached(&self, id: LeaseId) -> Vec<Bytes> {
         let live = self.in_range(&KeyRange::all(), self.revision);
-        live.into_iter().filter(|kv| kv.lease == id).map(|kv| kv.key).collect()
+        live.into_iter()
+            .filter(|kv| kv.lease == id)
+            .map(|kv| kv.key)
+            .collect()
     }
 
     pub(super) fn revoke(&mut self, id: LeaseId) -> Result<(), Rejection> {
@@ -225,10 +291,14 @@ impl Naive {
 
     pub(super) fn compact(&mut self, revision: Revision) -> Result<(), Rejection> {
         if revision <= self.compacted {
-            return Err(Rejection::Compacted { compacted: self.compacted });
+            return Err(Rejection::Compacted {
+                compacted: self.compacted,
+            });
         }
         if revision > self.revision {
-            return Err(Rejection::FutureRevision { current: self.revision });
+            return Err(Rejection::FutureRevision {
+                current: self.revision,
+            });
         }
         self.compacted = revision;
         Ok(())
@@ -239,10 +309,16 @@ impl Naive {
     pub(super) fn retained(&self) -> BTreeSet<(At, Bytes)> {
         let mut retained = BTreeSet::new();
         for (key, versions) in &self.keys {
-            for (at, _) in versions.iter().filter(|(at, _)| at.revision >= self.compacted) {
+            for (at, _) in versions
+                .iter()
+                .filter(|(at, _)| at.revision >= self.compacted)
+            {
                 retained.insert((*at, key.clone()));
             }
-            let seen = versions.iter().rev().find(|(at, _)| at.revision <= self.compacted);
+            let seen = versions
+                .iter()
+                .rev()
+                .find(|(at, _)| at.revision <= self.compacted);
             if let Some((at, Some(_))) = seen {
                 retained.insert((*at, key.clone()));
             }

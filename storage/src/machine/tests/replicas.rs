@@ -13,15 +13,22 @@ fn records(steps: &[Step]) -> Vec<Bytes> {
     let mut records = vec![];
     let other = Command::TenantCreate {
         name: TenantName::new("other").unwrap(),
-        quota: Quota { keys: 5, ..Quota::default() },
+        quota: Quota {
+            keys: 5,
+            ..Quota::default()
+        },
         retention: Retention::default(),
     };
-    records.push(record(proposal_of(other)));
+    records.push(record(&proposal_of(other)));
     for (i, step) in steps.iter().enumerate() {
         let command = match step {
             Step::Run(command) => command.clone(),
-            Step::CompactBack(by) => Command::Compact { revision: 2 + by + i as i64 / 3 },
-            Step::Publish => Command::LeaseCheckpoint { remaining: vec![(1, i as i64), (9, 9)] },
+            Step::CompactBack(by) => Command::Compact {
+                revision: 2 + by + i as i64 / 3,
+            },
+            Step::Publish => Command::LeaseCheckpoint {
+                remaining: vec![(1, i as i64), (9, 9)],
+            },
             Step::Reclaim(budget) => Command::Alarm {
                 member: *budget as u64,
                 kind: meridian_domain::command::AlarmKind::NoSpace,
@@ -29,17 +36,19 @@ fn records(steps: &[Step]) -> Vec<Bytes> {
             },
         };
         let mut proposal = proposal_of(command);
-        proposal.tenant = TenantId(1 + (i % 3 == 0) as u32);
+        proposal.tenant = TenantId(1 + u32::from(i % 3 == 0));
         if i % 4 == 0 {
             proposal = with_id(proposal, &format!("request-{}", i / 8));
         }
-        records.push(record(proposal));
+        records.push(record(&proposal));
     }
     records
 }
 
-/// All that members must agree on.
-fn outcome(rig: &Rig) -> (u64, Kept, Vec<Result<(u32, i64, i64), Rejection>>) {
+/// All that members must agree on: the state hash, the rows, a hash at every revision of every tenant.
+type Outcome = (u64, Kept, Vec<Result<(u32, i64, i64), Rejection>>);
+
+fn outcome(rig: &Rig) -> Outcome {
     let mut hashes = vec![];
     for tenant in rig.machine.store().tenants() {
         for revision in 0..=tenant.root().revision() {
@@ -54,7 +63,11 @@ fn restarted(rig: &Rig) -> Rig {
     let history = empty_history();
     history.reset(&mut rig.rows()).unwrap();
     let machine = Machine::load(&mut rig.rows(), history.clone(), Settings::default()).unwrap();
-    Rig { machine, history, at: rig.at }
+    Rig {
+        machine,
+        history,
+        at: rig.at,
+    }
 }
 
 proptest! {
@@ -105,13 +118,19 @@ proptest! {
 #[test]
 fn a_restart_finds_everything_and_goes_on() {
     let mut rig = Rig::new();
-    rig.run(Command::LeaseGrant { id: 7, ttl_seconds: 60 });
-    rig.run(Command::LeaseCheckpoint { remaining: vec![(7, 30)] });
+    rig.run(Command::LeaseGrant {
+        id: 7,
+        ttl_seconds: 60,
+    });
+    rig.run(Command::LeaseCheckpoint {
+        remaining: vec![(7, 30)],
+    });
     rig.run(Command::Txn(Txn::once(put_op("a", "1", 7))));
-    rig.apply(&record(with_id(proposal_of(put("b", "1")), "r1")));
+    rig.apply(&record(&with_id(proposal_of(put("b", "1")), "r1")));
     rig.put("b", "2");
     rig.at.index += 1;
-    rig.machine.set_membership(rig.at, Bytes::from_static(b"members"));
+    rig.machine
+        .set_membership(rig.at, Bytes::from_static(b"members"));
     rig.run(Command::Compact { revision: 3 });
 
     let mut again = restarted(&rig);
@@ -120,21 +139,30 @@ fn a_restart_finds_everything_and_goes_on() {
     assert_eq!(again.machine.membership().as_deref(), Some(&b"members"[..]));
     let view = again.tenant().view();
     let lease = view.lease(7).unwrap();
-    assert_eq!((lease.ttl_seconds, lease.checkpoint_seconds, lease.keys), (60, 30, 1));
+    assert_eq!(
+        (lease.ttl_seconds, lease.checkpoint_seconds, lease.keys),
+        (60, 30, 1)
+    );
     assert_eq!(again.all(3).unwrap().kvs.len(), 2);
     let (first, second) = {
-        let proposal = record(with_id(proposal_of(put("b", "1")), "r1"));
+        let proposal = record(&with_id(proposal_of(put("b", "1")), "r1"));
         (rig.apply(&proposal), again.apply(&proposal))
     };
     assert_eq!(first, second);
-    assert_eq!(first.revision, 3, "the request was applied before the restart");
+    assert_eq!(
+        first.revision, 3,
+        "the request was applied before the restart"
+    );
     assert_eq!(again.run(Command::LeaseRevoke { id: 7 }).revision, 5);
 }
 
 #[test]
 fn rows_that_contradict_each_other_are_not_loaded() {
     let mut rig = Rig::new();
-    rig.run(Command::LeaseGrant { id: 7, ttl_seconds: 60 });
+    rig.run(Command::LeaseGrant {
+        id: 7,
+        ttl_seconds: 60,
+    });
     rig.run(Command::Txn(Txn::once(put_op("a", "1", 7))));
     rig.put("b", "2");
     let good = rig.rows();
@@ -159,7 +187,9 @@ fn rows_that_contradict_each_other_are_not_loaded() {
     newer.facts[0].1 = Bytes::from_static(b"\x02");
     assert!(matches!(load(newer), Err(Fault::NewerFormat { .. })));
     let mut unknown = good;
-    unknown.facts.push((Bytes::from_static(b"\x20"), Bytes::from_static(b"\x01")));
+    unknown
+        .facts
+        .push((Bytes::from_static(b"\x20"), Bytes::from_static(b"\x01")));
     assert!(matches!(load(unknown), Err(Fault::NewerFormat { .. })));
 }
 

@@ -35,7 +35,10 @@ impl<E: Entry> Tree<E> {
         if let Some(half) = edited.split {
             let weight = root.weight();
             let children = vec![Child { node: root, weight }, half.child];
-            let inner = Inner { fences: Arc::new(vec![half.fence]), children };
+            let inner = Inner {
+                fences: Arc::new(vec![half.fence]),
+                children,
+            };
             root = Arc::new(Node::Inner(inner));
         }
         // Drop levels that no longer tell anything apart.
@@ -43,7 +46,9 @@ impl<E: Entry> Tree<E> {
             match &*root {
                 Node::Leaf(entries) if entries.is_empty() => return,
                 Node::Inner(inner) if inner.children.len() == 1 => {
-                    let Some(only) = inner.children.first() else { return };
+                    let Some(only) = inner.children.first() else {
+                        return;
+                    };
                     let below = Arc::clone(&only.node);
                     root = below;
                 }
@@ -80,11 +85,17 @@ fn edit_leaf<E: Entry, F>(entries: &mut Vec<E>, key: &E::Key, change: F) -> Edit
 where
     F: FnOnce(Option<&E>) -> Option<E>,
 {
-    let mut edited =
-        Edited { removed: Weight::default(), added: Weight::default(), split: None, shrunk: false };
+    let mut edited = Edited {
+        removed: Weight::default(),
+        added: Weight::default(),
+        split: None,
+        shrunk: false,
+    };
     match entries.binary_search_by(|e| e.compare(key)) {
         Ok(at) => {
-            let Some(place) = entries.get_mut(at) else { return edited };
+            let Some(place) = entries.get_mut(at) else {
+                return edited;
+            };
             edited.removed = place.weight();
             if let Some(entry) = change(Some(place)) {
                 edited.added = entry.weight();
@@ -95,7 +106,9 @@ where
             }
         }
         Err(at) => {
-            let Some(entry) = change(None) else { return edited };
+            let Some(entry) = change(None) else {
+                return edited;
+            };
             edited.added = entry.weight();
             if entries.len() == entries.capacity() {
                 // Grow by a little: most leaves are copied, at their exact length, before they grow again.
@@ -112,12 +125,19 @@ where
 
 /// Cuts a leaf that is too long. Keys that arrive in order leave full leaves behind.
 fn split_leaf<E: Entry>(entries: &mut Vec<E>, inserted: usize) -> Option<Half<E>> {
-    let middle = if inserted + 1 == entries.len() { inserted } else { entries.len() / 2 };
+    let middle = if inserted + 1 == entries.len() {
+        inserted
+    } else {
+        entries.len() / 2
+    };
     let mut right = Vec::with_capacity(entries.len() - middle + 1);
     right.extend(entries.drain(middle..));
     let fence = E::fence(entries.last()?, right.first()?);
     let (node, weight) = Node::sealed_leaf(right);
-    Some(Half { fence, child: Child { node, weight } })
+    Some(Half {
+        fence,
+        child: Child { node, weight },
+    })
 }
 
 fn edit_inner<E: Entry, F>(inner: &mut Inner<E>, key: &E::Key, change: F) -> Edited<E>
@@ -125,9 +145,15 @@ where
     F: FnOnce(Option<&E>) -> Option<E>,
 {
     let at = inner.child_for(key);
-    let mut edited =
-        Edited { removed: Weight::default(), added: Weight::default(), split: None, shrunk: false };
-    let Some(child) = inner.children.get_mut(at) else { return edited };
+    let mut edited = Edited {
+        removed: Weight::default(),
+        added: Weight::default(),
+        split: None,
+        shrunk: false,
+    };
+    let Some(child) = inner.children.get_mut(at) else {
+        return edited;
+    };
     let below = edit(&mut child.node, key, change);
     child.weight = child.weight.plus(below.added).minus(below.removed);
     edited.removed = below.removed;
@@ -148,21 +174,36 @@ where
 /// Cuts an inner node that is too long.
 fn split_inner<E: Entry>(inner: &mut Inner<E>, inserted: usize) -> Option<Half<E>> {
     let length = inner.children.len();
-    let middle = if inserted + 1 == length { length - 2 } else { length / 2 };
+    let middle = if inserted + 1 == length {
+        length - 2
+    } else {
+        length / 2
+    };
     let children: Vec<Child<E>> = inner.children.drain(middle..).collect();
     let fences = Arc::make_mut(&mut inner.fences);
     let right: Vec<E::Fence> = fences.drain(middle..).collect();
     let fence = fences.pop()?;
-    let weight = children.iter().fold(Weight::default(), |sum, c| sum.plus(c.weight));
-    let node = Arc::new(Node::Inner(Inner { fences: Arc::new(right), children }));
-    Some(Half { fence, child: Child { node, weight } })
+    let weight = children
+        .iter()
+        .fold(Weight::default(), |sum, c| sum.plus(c.weight));
+    let node = Arc::new(Node::Inner(Inner {
+        fences: Arc::new(right),
+        children,
+    }));
+    Some(Half {
+        fence,
+        child: Child { node, weight },
+    })
 }
 
 impl<E: Entry> Inner<E> {
     /// Joins the child at `at`, which is short, with a neighbour if they fit in one node. Whether there is
     /// one child fewer now.
     fn join(&mut self, at: usize) -> bool {
-        let empty = self.children.get(at).is_some_and(|child| child.node.is_empty());
+        let empty = self
+            .children
+            .get(at)
+            .is_some_and(|child| child.node.is_empty());
         if empty {
             self.children.remove(at);
             let fences = Arc::make_mut(&mut self.fences);
@@ -215,9 +256,7 @@ impl<E: Entry> Node<E> {
     fn fits_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Leaf(a), Self::Leaf(b)) => a.len() + b.len() <= LEAF_MAX,
-            (Self::Inner(a), Self::Inner(b)) => {
-                a.children.len() + b.children.len() <= INNER_MAX
-            }
+            (Self::Inner(a), Self::Inner(b)) => a.children.len() + b.children.len() <= INNER_MAX,
             (Self::Leaf(_), Self::Inner(_)) | (Self::Inner(_), Self::Leaf(_)) => false,
         }
     }

@@ -62,8 +62,13 @@ impl<E: Entry> Tree<E> {
         upper: Bound<&'a E::Key>,
         only: Only,
     ) -> Ascend<'a, E> {
-        let mut walk =
-            Ascend { path: Path::new(), leaf: [].iter(), upper, only, last: self.is_empty() };
+        let mut walk = Ascend {
+            path: Path::new(),
+            leaf: [].iter(),
+            upper,
+            only,
+            last: self.is_empty(),
+        };
         let mut next = self.root.as_deref();
         while let Some(node) = next {
             next = match node {
@@ -74,7 +79,8 @@ impl<E: Entry> Tree<E> {
                 }
                 Node::Inner(inner) => {
                     let at = child_at(inner, lower, 0);
-                    walk.path.push(inner.children.get(at + 1..).unwrap_or_default().iter());
+                    walk.path
+                        .push(inner.children.get(at + 1..).unwrap_or_default().iter());
                     inner.children.get(at).map(|child| &*child.node)
                 }
             };
@@ -89,8 +95,13 @@ impl<E: Entry> Tree<E> {
         upper: Bound<&E::Key>,
         only: Only,
     ) -> Descend<'a, E> {
-        let mut walk =
-            Descend { path: Path::new(), leaf: [].iter(), lower, only, last: self.is_empty() };
+        let mut walk = Descend {
+            path: Path::new(),
+            leaf: [].iter(),
+            lower,
+            only,
+            last: self.is_empty(),
+        };
         let mut next = self.root.as_deref();
         while let Some(node) = next {
             next = match node {
@@ -101,7 +112,8 @@ impl<E: Entry> Tree<E> {
                 }
                 Node::Inner(inner) => {
                     let at = child_at(inner, upper, inner.children.len().saturating_sub(1));
-                    walk.path.push(inner.children.get(..at).unwrap_or_default().iter());
+                    walk.path
+                        .push(inner.children.get(..at).unwrap_or_default().iter());
                     inner.children.get(at).map(|child| &*child.node)
                 }
             };

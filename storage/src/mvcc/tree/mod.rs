@@ -46,10 +46,16 @@ pub struct Weight {
 
 impl Weight {
     /// An entry that counts and is not marked.
-    pub const ONE: Self = Self { counted: 1, marked: 0 };
+    pub const ONE: Self = Self {
+        counted: 1,
+        marked: 0,
+    };
 
     fn plus(self, other: Self) -> Self {
-        Self { counted: self.counted + other.counted, marked: self.marked + other.marked }
+        Self {
+            counted: self.counted + other.counted,
+            marked: self.marked + other.marked,
+        }
     }
 
     /// `other` is part of `self`, so nothing can fall below zero.
@@ -113,7 +119,9 @@ impl<E: Entry> Default for Tree<E> {
 
 impl<E: Entry> std::fmt::Debug for Tree<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tree").field("weight", &self.weight()).finish()
+        f.debug_struct("Tree")
+            .field("weight", &self.weight())
+            .finish()
     }
 }
 
@@ -130,7 +138,9 @@ impl<E: Entry> Tree<E> {
 
     /// The weight of everything. O(children of the root).
     pub fn weight(&self) -> Weight {
-        self.root.as_ref().map_or(Weight::default(), |root| root.weight())
+        self.root
+            .as_ref()
+            .map_or(Weight::default(), |root| root.weight())
     }
 
     /// The entry under `key`.
@@ -174,12 +184,19 @@ impl<E: Entry> Tree<E> {
                         Ordering::Equal => inclusive,
                         Ordering::Greater => false,
                     });
-                    sum = entries.iter().take(end).fold(sum, |sum, e| sum.plus(e.weight()));
+                    sum = entries
+                        .iter()
+                        .take(end)
+                        .fold(sum, |sum, e| sum.plus(e.weight()));
                     None
                 }
                 Node::Inner(inner) => {
                     let at = inner.child_for(key);
-                    sum = inner.children.iter().take(at).fold(sum, |sum, c| sum.plus(c.weight));
+                    sum = inner
+                        .children
+                        .iter()
+                        .take(at)
+                        .fold(sum, |sum, c| sum.plus(c.weight));
                     inner.children.get(at).map(|child| &*child.node)
                 }
             };
@@ -227,14 +244,21 @@ impl<E: Entry> Tree<E> {
                     .collect();
                 let own: Vec<E::Fence> = between.by_ref().take(children.len() - 1).collect();
                 fences_above.extend(between.next());
-                let weight = children.iter().fold(Weight::default(), |s, c| s.plus(c.weight));
-                let inner = Inner { fences: Arc::new(own), children };
+                let weight = children
+                    .iter()
+                    .fold(Weight::default(), |s, c| s.plus(c.weight));
+                let inner = Inner {
+                    fences: Arc::new(own),
+                    children,
+                };
                 above.push((Arc::new(Node::Inner(inner)), weight));
             }
             level = above;
             fences = fences_above;
         }
-        Self { root: level.pop().map(|(node, _)| node) }
+        Self {
+            root: level.pop().map(|(node, _)| node),
+        }
     }
 }
 
@@ -248,12 +272,13 @@ impl<E: Entry> Node<E> {
     /// The sum over its parts.
     fn weight(&self) -> Weight {
         match self {
-            Self::Leaf(entries) => {
-                entries.iter().fold(Weight::default(), |sum, e| sum.plus(e.weight()))
-            }
-            Self::Inner(inner) => {
-                inner.children.iter().fold(Weight::default(), |sum, c| sum.plus(c.weight))
-            }
+            Self::Leaf(entries) => entries
+                .iter()
+                .fold(Weight::default(), |sum, e| sum.plus(e.weight())),
+            Self::Inner(inner) => inner
+                .children
+                .iter()
+                .fold(Weight::default(), |sum, c| sum.plus(c.weight)),
         }
     }
 }
@@ -261,7 +286,8 @@ impl<E: Entry> Node<E> {
 impl<E: Entry> Inner<E> {
     /// The place of the child that `key` belongs to.
     fn child_for(&self, key: &E::Key) -> usize {
-        self.fences.partition_point(|fence| E::compare_fence(fence, key).is_le())
+        self.fences
+            .partition_point(|fence| E::compare_fence(fence, key).is_le())
     }
 }
 

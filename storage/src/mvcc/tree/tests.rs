@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::collections::BTreeMap;
 
@@ -27,7 +32,10 @@ impl Entry for Pair {
     }
 
     fn weight(&self) -> Weight {
-        Weight { counted: self.1 % 2, marked: u32::from(self.1.is_multiple_of(3)) }
+        Weight {
+            counted: self.1 % 2,
+            marked: u32::from(self.1.is_multiple_of(3)),
+        }
     }
 }
 
@@ -38,7 +46,9 @@ fn insert(tree: &mut Tree<Pair>, key: &[u8], value: u32) {
 }
 
 fn sum<'a>(values: impl Iterator<Item = &'a u32>) -> Weight {
-    values.fold(Weight::default(), |sum, v| sum.plus(Pair(Arc::from([]), *v).weight()))
+    values.fold(Weight::default(), |sum, v| {
+        sum.plus(Pair(Arc::from([]), *v).weight())
+    })
 }
 
 /// Checks the shape: order, fences, weights, equal depth, nothing empty, nothing too long.
@@ -58,7 +68,11 @@ fn check_shape(tree: &Tree<Pair>) {
                 let mut depth = None;
                 let mut total = Weight::default();
                 for (i, child) in inner.children.iter().enumerate() {
-                    let low = if i == 0 { low } else { Some(&*inner.fences[i - 1]) };
+                    let low = if i == 0 {
+                        low
+                    } else {
+                        Some(&*inner.fences[i - 1])
+                    };
                     let high = inner.fences.get(i).map(|f| &**f).or(high);
                     let (d, w) = walk(&child.node, low, high);
                     assert_eq!(w, child.weight);
@@ -91,7 +105,10 @@ fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
 
 /// Short keys over few letters, so that prefixes of each other and repeats are frequent.
 fn key() -> impl Strategy<Value = Vec<u8>> {
-    proptest::collection::vec(prop_oneof![Just(0u8), Just(b'a'), Just(b'b'), Just(255u8)], 0..6)
+    proptest::collection::vec(
+        prop_oneof![Just(0u8), Just(b'a'), Just(b'b'), Just(255u8)],
+        0..6,
+    )
 }
 
 fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
@@ -128,16 +145,13 @@ proptest! {
         let mut model = Model::new();
         let mut kept: Vec<(Tree<Pair>, Model)> = vec![];
         for (i, (key, value)) in steps.iter().enumerate() {
-            match value {
-                Some(value) => {
+            if let Some(value) = value {
                     insert(&mut tree, key, *value);
                     model.insert(key.clone(), *value);
-                }
-                None => {
+                } else {
                     tree.remove(key);
                     model.remove(key);
                 }
-            }
             prop_assert_eq!(tree.get(key).map(|e| e.1), model.get(key).copied());
             if i % 97 == 0 {
                 kept.push((tree.clone(), model.clone()));
@@ -204,6 +218,13 @@ fn a_large_tree_stays_in_shape_through_growth_and_removal() {
     assert!(tree.is_empty());
 }
 
+fn leaves(node: &Node<Pair>) -> usize {
+    match node {
+        Node::Leaf(_) => 1,
+        Node::Inner(inner) => inner.children.iter().map(|c| leaves(&c.node)).sum(),
+    }
+}
+
 #[test]
 fn keys_in_order_leave_full_leaves() {
     let mut tree = Tree::new();
@@ -211,12 +232,6 @@ fn keys_in_order_leave_full_leaves() {
         insert(&mut tree, &i.to_be_bytes(), i);
     }
     check_shape(&tree);
-    fn leaves(node: &Node<Pair>) -> usize {
-        match node {
-            Node::Leaf(_) => 1,
-            Node::Inner(inner) => inner.children.iter().map(|c| leaves(&c.node)).sum(),
-        }
-    }
     assert_eq!(leaves(tree.root.as_ref().unwrap()), 16_000 / LEAF_MAX);
 }
 
