@@ -93,7 +93,12 @@ pub fn plan(view: &dyn View, principal: &Principal, intent: Intent) -> Result<Pl
 }
 
 /// Whether `revision` can be compacted to: above what was compacted, not above the current one.
+///
+/// Zero on a tenant that never compacted is taken, as etcd does, and changes nothing.
 fn compactable(view: &dyn View, revision: Revision) -> Result<(), Rejection> {
+    if revision == 0 && view.compacted() == 0 {
+        return Ok(());
+    }
     if revision <= view.compacted() {
         return Err(Rejection::Compacted { compacted: view.compacted() });
     }

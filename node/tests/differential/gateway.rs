@@ -32,7 +32,7 @@ pub async fn run(server: &Server, step: &Step) -> Value {
             "kv/compaction",
             json!({"revision": r.revision, "physical": r.physical}),
         ),
-        Step::Watch(_) | Step::CancelWatch(_) => return Value::Null,
+        Step::Watch(_) => return Value::Null,
     };
     let client = Client::builder(TokioExecutor::new()).build_http();
     let request = http::Request::post(format!("{}/v3/{path}", server.url))
@@ -117,8 +117,9 @@ fn op(op: &pb::RequestOp) -> Value {
 }
 
 fn compare(c: &pb::Compare) -> Value {
+    let result = ["EQUAL", "GREATER", "LESS", "NOT_EQUAL"][c.result as usize];
     let mut compare = json!({
-        "result": ["EQUAL", "GREATER", "LESS", "NOT_EQUAL"][c.result as usize],
+        "result": result,
         "target": c.target,
         "key": b64(&c.key), "range_end": b64(&c.range_end),
     });

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 pub struct Server {
     child: Child,
     pub url: String,
-    pub port: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -73,7 +72,6 @@ async fn start(program: &str, first: &[&str]) -> Server {
     let server = Server {
         child,
         url: client,
-        port: ports[0],
         _dir: dir,
     };
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -30,6 +30,7 @@ mod leases;
 mod load;
 mod pending;
 mod publish;
+mod refound;
 mod requests;
 mod txn;
 mod work;
@@ -58,6 +59,7 @@ pub use crate::store::Digest;
 use crate::store::{self, ClusterFacts, Store, Tenants};
 use crate::watch;
 pub use frozen::{Facts, Frozen};
+pub use refound::refound;
 
 use cluster::Cluster;
 use pending::Pending;
@@ -405,6 +407,9 @@ impl Machine {
     /// Forgets what was superseded at or before a revision. Takes effect at once.
     fn compact(&mut self, entry: &Entry, revision: Revision) -> Result<Reply, Rejection> {
         let keyspace = self.keyspace(entry.tenant)?;
+        if revision == 0 && keyspace.compacted == 0 {
+            return Ok(Reply::Done);
+        }
         if revision <= keyspace.compacted {
             return Err(Rejection::Compacted {
                 compacted: keyspace.compacted,
