@@ -129,7 +129,9 @@ fn read_runs(
             run.chunks.push(envelope::row_hash(key, &value));
             run.bytes += value.len();
         }
-        run::read(seal, dir, key, &value, &mut entries)?;
+        run::read(seal, dir, key, &value, Memory::Own, &mut |key, value| {
+            entries.insert(key, value);
+        })?;
         Ok(Step::Next)
     })?;
     Ok((runs, entries))

@@ -13,7 +13,7 @@ use super::contents::Contents;
 use super::envelope::{self, CONTENTS};
 use super::index::{Index, Slot};
 use super::pending::Pending;
-use super::run::{self, Entries, Run};
+use super::run::{self, Run};
 use super::state::Shared;
 use crate::backend::{Backend, Edit, Step};
 use crate::fault::Fault;
@@ -172,14 +172,14 @@ impl Shared {
             })?;
             close(open_tenant, open)?;
         }
-        let entries: Entries = rows
-            .facts()?
-            .into_iter()
-            .map(|(key, value)| (run::fact_key(&key), Some(value)))
-            .collect();
+        let mut facts = rows.facts()?;
+        facts.sort_unstable();
+        let mut packing = run::Packing::new(seal, 1);
+        for (key, value) in &facts {
+            packing.push(&run::fact_key(key), Some(value));
+        }
         let mut runs = Vec::new();
-        if !entries.is_empty() {
-            let (run, chunks) = run::pack(seal, 1, &entries);
+        if let Some((run, chunks)) = packing.finish() {
             runs.push(run);
             for (key, value) in chunks {
                 batches.put(key, value)?;

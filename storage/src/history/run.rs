@@ -28,6 +28,7 @@ use meridian_domain::name::TenantId;
 
 use super::envelope::{self, damaged};
 use super::packed::{Memory, Unpacker, put_bytes};
+use crate::backend::Backend;
 use crate::fault::Fault;
 use crate::row::At;
 use crate::seal::Seal;
@@ -107,52 +108,166 @@ pub fn meaning(key: &Bytes) -> Option<Meaning> {
     }
 }
 
-/// Packs entries into the chunks of a run: keys and values for the backend.
-pub fn pack(seal: &dyn Seal, id: u64, entries: &Entries) -> (Run, Vec<(Bytes, Bytes)>) {
-    let mut run = Run {
-        id,
-        chunks: Vec::new(),
-        bytes: 0,
-    };
-    let mut rows = Vec::new();
-    let mut content = Vec::new();
-    let mut close = |content: &mut Vec<u8>| {
-        let key = envelope::run_key(id, rows.len() as u32);
-        let value = envelope::wrap(seal, &key, std::mem::take(content));
-        run.chunks.push(envelope::row_hash(&key, &value));
-        run.bytes += value.len();
-        rows.push((key, value));
-    };
-    for (key, value) in entries {
-        put_bytes(&mut content, key);
-        match value {
-            None => content.push(0),
-            Some(value) => {
-                content.push(1);
-                put_bytes(&mut content, value);
-            }
-        }
-        if content.len() >= CHUNK_BYTES {
-            close(&mut content);
-        }
-    }
-    if !content.is_empty() {
-        close(&mut content);
-    }
-    (run, rows)
+/// Packs ascending entries into the chunks of a run.
+pub struct Packing<'a> {
+    seal: &'a dyn Seal,
+    run: Run,
+    content: Vec<u8>,
+    rows: Vec<(Bytes, Bytes)>,
 }
 
-/// Checks a chunk and adds its entries to `into`, where later ones win.
+impl<'a> Packing<'a> {
+    /// An empty run.
+    pub fn new(seal: &'a dyn Seal, id: u64) -> Self {
+        let run = Run {
+            id,
+            chunks: Vec::new(),
+            bytes: 0,
+        };
+        Self {
+            seal,
+            run,
+            content: Vec::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds an entry, which lies after all before.
+    pub fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
+        put_bytes(&mut self.content, key);
+        match value {
+            None => self.content.push(0),
+            Some(value) => {
+                self.content.push(1);
+                put_bytes(&mut self.content, value);
+            }
+        }
+        if self.content.len() >= CHUNK_BYTES {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        let key = envelope::run_key(self.run.id, self.rows.len() as u32);
+        let value = envelope::wrap(self.seal, &key, std::mem::take(&mut self.content));
+        self.run.chunks.push(envelope::row_hash(&key, &value));
+        self.run.bytes += value.len();
+        self.rows.push((key, value));
+    }
+
+    /// The run, and the keys and values of its chunks for the backend. Nothing if it is empty.
+    pub fn finish(mut self) -> Option<(Run, Vec<(Bytes, Bytes)>)> {
+        if !self.content.is_empty() {
+            self.close();
+        }
+        (!self.rows.is_empty()).then_some((self.run, self.rows))
+    }
+}
+
+/// An entry: its key, and its value or none if it is removed.
+type Entry = (Bytes, Option<Bytes>);
+
+/// Reads a run from the backend, one chunk in memory at a time.
+pub struct Reader<'a> {
+    backend: &'a dyn Backend,
+    seal: &'a dyn Seal,
+    dir: &'a Path,
+    run: Run,
+    next_chunk: usize,
+    entries: std::vec::IntoIter<Entry>,
+}
+
+impl<'a> Reader<'a> {
+    /// Begins at the first entry.
+    pub fn new(backend: &'a dyn Backend, seal: &'a dyn Seal, dir: &'a Path, run: Run) -> Self {
+        Self {
+            backend,
+            seal,
+            dir,
+            run,
+            next_chunk: 0,
+            entries: Vec::new().into_iter(),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Entry>, Fault> {
+        loop {
+            if let Some(entry) = self.entries.next() {
+                return Ok(Some(entry));
+            }
+            if self.next_chunk == self.run.chunks.len() {
+                return Ok(None);
+            }
+            let key = envelope::run_key(self.run.id, self.next_chunk as u32);
+            let Some(value) = self.backend.get(&key)? else {
+                return Err(damaged(self.dir, "a chunk of a run is gone"));
+            };
+            let mut entries = Vec::new();
+            read(
+                self.seal,
+                self.dir,
+                &key,
+                &value,
+                Memory::Shared,
+                &mut |key, value| {
+                    entries.push((key, value));
+                },
+            )?;
+            self.entries = entries.into_iter();
+            self.next_chunk += 1;
+        }
+    }
+}
+
+/// Merges runs, oldest first, and the newest entries on top of them into one run; of equal keys the newest wins.
+/// With `bottom` nothing older is left that a removal would have to hide, and removals are left out.
+pub fn merge(
+    mut older: Vec<Reader<'_>>,
+    newest: Entries,
+    bottom: bool,
+    into: &mut Packing<'_>,
+) -> Result<(), Fault> {
+    let mut newest = newest.into_iter();
+    let mut heads: Vec<Option<Entry>> = older
+        .iter_mut()
+        .map(Reader::next)
+        .collect::<Result<_, _>>()?;
+    let mut top = newest.next();
+    loop {
+        let keys = heads.iter().chain([&top]).flatten().map(|(key, _)| key);
+        let Some(least) = keys.min().cloned() else {
+            return Ok(());
+        };
+        let is_least = |head: &mut Entry| head.0 == least;
+        let mut winner = None;
+        for (run, head) in older.iter_mut().zip(&mut heads) {
+            if let Some(entry) = head.take_if(is_least) {
+                winner = Some(entry);
+                *head = run.next()?;
+            }
+        }
+        if let Some(entry) = top.take_if(is_least) {
+            winner = Some(entry);
+            top = newest.next();
+        }
+        if let Some((key, value)) = winner.filter(|(_, value)| value.is_some() || !bottom) {
+            into.push(&key, value.as_deref());
+        }
+    }
+}
+
+/// Checks a chunk and shows its entries, in the memory asked for.
 pub fn read(
     seal: &dyn Seal,
     dir: &Path,
     key: &[u8],
     value: &Bytes,
-    into: &mut Entries,
+    memory: Memory,
+    each: &mut dyn FnMut(Bytes, Option<Bytes>),
 ) -> Result<(), Fault> {
     let content = envelope::unwrap(seal, dir, key, value)?;
     let malformed = |what| damaged(dir, what);
-    let mut rest = Unpacker::new(content, Memory::Own);
+    let mut rest = Unpacker::new(content, memory);
     while !rest.is_empty() {
         let key = rest.bytes().map_err(malformed)?;
         let value = match rest.byte().map_err(malformed)? {
@@ -160,7 +275,7 @@ pub fn read(
             1 => Some(rest.bytes().map_err(malformed)?),
             _ => return Err(malformed("an entry is neither there nor removed")),
         };
-        into.insert(key, value);
+        each(key, value);
     }
     Ok(())
 }
@@ -170,7 +285,28 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::backend::memory;
     use crate::seal::Plain;
+
+    fn written(backend: &memory::Memory, id: u64, entries: &Entries) -> Run {
+        let mut packing = Packing::new(&Plain, id);
+        entries
+            .iter()
+            .for_each(|(key, value)| packing.push(key, value.as_deref()));
+        let (run, rows) = packing.finish().unwrap();
+        backend
+            .write(
+                rows.into_iter()
+                    .map(|(key, value)| (key, Some(value)))
+                    .collect(),
+            )
+            .unwrap();
+        run
+    }
+
+    fn reader(backend: &memory::Memory, run: Run) -> Reader<'_> {
+        Reader::new(backend, &Plain, Path::new("x"), run)
+    }
 
     #[test]
     fn a_run_is_cut_into_chunks_and_read_back() {
@@ -180,14 +316,62 @@ mod tests {
                 (fact_key(&n.to_be_bytes()), value)
             })
             .collect();
-        let (run, rows) = pack(&Plain, 9, &entries);
+        let backend = memory::Memory::new();
+        let run = written(&backend, 9, &entries);
         assert!(run.chunks.len() > 3);
-        assert_eq!(run.chunks.len(), rows.len());
-        let mut back = Entries::new();
-        for (key, value) in &rows {
-            read(&Plain, Path::new("x"), key, value, &mut back).unwrap();
+        let mut reader = reader(&backend, run);
+        for entry in entries {
+            assert_eq!(reader.next().unwrap(), Some(entry));
         }
-        assert_eq!(back, entries);
+        assert_eq!(reader.next().unwrap(), None);
+    }
+
+    #[test]
+    fn of_equal_keys_the_newest_wins() {
+        let entries = |rows: &[(&'static str, Option<&'static str>)]| -> Entries {
+            rows.iter()
+                .map(|(key, value)| (Bytes::from(*key), value.map(Bytes::from)))
+                .collect()
+        };
+        let backend = memory::Memory::new();
+        let old = entries(&[
+            ("a", Some("1")),
+            ("b", Some("1")),
+            ("c", Some("1")),
+            ("e", None),
+        ]);
+        let new = entries(&[("b", None), ("c", Some("2"))]);
+        let runs = [written(&backend, 1, &old), written(&backend, 2, &new)];
+        for bottom in [false, true] {
+            let readers = runs.clone().map(|run| reader(&backend, run)).into();
+            let top = entries(&[("c", None), ("d", Some("3"))]);
+            let mut packing = Packing::new(&Plain, 3);
+            merge(readers, top, bottom, &mut packing).unwrap();
+            let (_, rows) = packing.finish().unwrap();
+            let mut found = Entries::new();
+            for (key, value) in &rows {
+                read(
+                    &Plain,
+                    Path::new("x"),
+                    key,
+                    value,
+                    Memory::Own,
+                    &mut |key, value| {
+                        found.insert(key, value);
+                    },
+                )
+                .unwrap();
+            }
+            let mut wanted = entries(&[
+                ("a", Some("1")),
+                ("b", None),
+                ("c", None),
+                ("d", Some("3")),
+                ("e", None),
+            ]);
+            wanted.retain(|_, value| value.is_some() || !bottom);
+            assert_eq!(found, wanted);
+        }
     }
 
     #[test]

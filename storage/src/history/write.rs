@@ -349,27 +349,21 @@ impl Shared {
         if plan.entries.is_empty() {
             return Ok(());
         }
+        let (seal, backend) = (self.seal.as_ref(), Arc::clone(&plan.backend));
         let mut size: usize = plan.entries.iter().map(entry_bytes).sum();
-        while let Some(older) = plan.runs.pop_if(|run| run.bytes <= size * 2) {
-            let mut merged = Entries::new();
-            for chunk in 0..older.chunks.len() {
-                let key = envelope::run_key(older.id, chunk as u32);
-                let Some(value) = plan.backend.get(&key)? else {
-                    return Err(envelope::damaged(self.path(), "a chunk of a run is gone"));
-                };
-                run::read(self.seal.as_ref(), self.path(), &key, &value, &mut merged)?;
-                plan.edits.push((key, None));
-            }
-            size += older.bytes;
-            merged.append(&mut plan.entries);
-            plan.entries = merged;
+        let mut older = Vec::new();
+        while let Some(run) = plan.runs.pop_if(|run| run.bytes <= size * 2) {
+            size += run.bytes;
+            let chunks = 0..run.chunks.len() as u32;
+            plan.edits
+                .extend(chunks.map(|chunk| (envelope::run_key(run.id, chunk), None)));
+            older.push(run::Reader::new(backend.as_ref(), seal, self.path(), run));
         }
-        if plan.runs.is_empty() {
-            // Nothing older is left that a removal would have to hide.
-            plan.entries.retain(|_, value| value.is_some());
-        }
-        if !plan.entries.is_empty() {
-            let (run, rows) = run::pack(self.seal.as_ref(), plan.next_run, &plan.entries);
+        older.reverse();
+        let mut packing = run::Packing::new(seal, plan.next_run);
+        let entries = std::mem::take(&mut plan.entries);
+        run::merge(older, entries, plan.runs.is_empty(), &mut packing)?;
+        if let Some((run, rows)) = packing.finish() {
             plan.next_run += 1;
             plan.runs.push(run);
             plan.edits

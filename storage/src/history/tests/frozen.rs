@@ -11,6 +11,7 @@ use meridian_domain::name::TenantId;
 use meridian_domain::revision::LogId;
 
 use crate::history::contents::Contents;
+use crate::history::packed::Memory;
 use crate::history::run::{self, Entries};
 use crate::history::{block, envelope};
 use crate::row::{At, Version};
@@ -121,7 +122,11 @@ fn a_run_is_written_and_read_as_it_was_released() {
         ),
         (run::removed_key(TenantId(8)), Some(Bytes::new())),
     ]);
-    let (_, rows) = run::pack(&Plain, 5, &entries);
+    let mut packing = run::Packing::new(&Plain, 5);
+    entries
+        .iter()
+        .for_each(|(key, value)| packing.push(key, value.as_deref()));
+    let (_, rows) = packing.finish().unwrap();
     let [(key, value)] = rows.as_slice() else {
         panic!("one chunk")
     };
@@ -129,7 +134,17 @@ fn a_run_is_written_and_read_as_it_was_released() {
     let frozen = bytes("run-1.bin", value);
     assert!(*value == frozen, "the bytes of format 1 have changed");
     let mut back = Entries::new();
-    run::read(&Plain, Path::new("x"), key, &frozen.into(), &mut back).unwrap();
+    run::read(
+        &Plain,
+        Path::new("x"),
+        key,
+        &frozen.into(),
+        Memory::Own,
+        &mut |key, value| {
+            back.insert(key, value);
+        },
+    )
+    .unwrap();
     assert_eq!(back, entries);
 }
 
