@@ -150,6 +150,7 @@ impl Snapshots {
         let membership = rows.membership();
         if file.applied > machine.applied() {
             tracing::info!(applied = %file.applied, "taking over the state of a snapshot");
+            machine.store().history().reset(&mut rows)?;
             machine.install(&mut rows)?;
         }
         Ok(Some(Described { file, membership }))
@@ -242,7 +243,11 @@ impl Snapshots {
                 let what = format!("a snapshot of cluster {:x} came in", rows.cluster());
                 return Err(Fault::Inconsistent { what });
             }
-            machine.lock().install(&mut rows)?;
+            // No entry may be applied in between: history and machine change together.
+            let mut machine = machine.lock();
+            inner.history.reset(&mut rows)?;
+            machine.install(&mut rows)?;
+            drop(machine);
             snapshot::remove_old(&**disk, dir)?;
             Ok(Described {
                 file,
