@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use meridian_domain::command::MemberRecord;
 use meridian_domain::intent::Intent;
 use meridian_domain::name::TenantName;
 use meridian_domain::view::ClusterView;
-use meridian_raft::{Doors, Expelled, Replica};
+use meridian_raft::{Delegate, Doors, Expelled, Replica, Unavailable};
 use meridian_storage::fault::Fault;
 use meridian_storage::wal::Wal;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
@@ -221,6 +223,8 @@ impl Member {
         self.tasks.close();
         self.tasks.wait().await;
         self.pipeline.replica.shutdown().await;
+        // Who answered other members holds the pipeline, which holds the replica.
+        self.pipeline.replica.set_delegate(Nobody);
         let history = self.pipeline.store.history().clone();
         let wal = self.wal;
         let closed = tokio::task::spawn_blocking(move || {
@@ -232,6 +236,20 @@ impl Member {
             Ok(Err(fault)) => tracing::warn!(%fault, "stopped; the version store will be rebuilt"),
             Err(error) => tracing::warn!(%error, "stopped, not cleanly"),
         }
+    }
+}
+
+/// Answers other members when there is nobody left to.
+struct Nobody;
+
+impl Delegate for Nobody {
+    fn answer(
+        &self,
+        _method: u16,
+        _body: Bytes,
+        _deadline: Instant,
+    ) -> BoxFuture<'_, Result<Bytes, Unavailable>> {
+        Box::pin(std::future::ready(Err(Unavailable::Stopped)))
     }
 }
 

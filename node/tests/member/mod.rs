@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use meridian_node::run::member::Member;
-use meridian_node::run::on_fault;
+use meridian_node::run::{Failure, on_fault};
 use meridian_node::settings::Settings;
 use meridian_proto::etcdserverpb::kv_client::KvClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,15 +29,24 @@ impl Served {
     pub async fn with(flags: &[(&'static str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let flags: Vec<_> = flags.iter().map(|(flag, value)| (*flag, (*value).to_owned())).collect();
-        let member = start(dir.path(), &flags).await;
+        let member = start(dir.path(), &flags).await.unwrap();
         Self { member, dir, flags }
     }
 
     /// Stops it and starts it again on the same directory. Its ports change.
     pub async fn restart(self) -> Self {
         let Self { member, dir, flags } = self;
+        let mut patience = 20;
         member.stop().await;
-        let member = start(dir.path(), &flags).await;
+        // Connections that were cut give back what they hold a moment later.
+        let member = loop {
+            match start(dir.path(), &flags).await {
+                Ok(member) => break member,
+                Err(failure) if failure.code() == 3 && patience > 0 => patience -= 1,
+                Err(failure) => panic!("{failure}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
         Self { member, dir, flags }
     }
 
@@ -81,7 +90,7 @@ impl Served {
     }
 }
 
-async fn start(dir: &Path, flags: &[(&'static str, String)]) -> Member {
+async fn start(dir: &Path, flags: &[(&'static str, String)]) -> Result<Member, Failure> {
     let mut given = vec![
         ("data-dir", dir.join("data").display().to_string()),
         ("listen-client-urls", "http://127.0.0.1:0".to_owned()),
@@ -90,8 +99,8 @@ async fn start(dir: &Path, flags: &[(&'static str, String)]) -> Member {
     given.extend(flags.iter().cloned());
     let settings = Settings::load(None, &given).unwrap();
     let hook = on_fault(|fault| panic!("the disk of a test failed: {fault}"));
-    let member = Member::start(settings, hook).await.unwrap();
+    let member = Member::start(settings, hook).await?;
     let ready = tokio::time::timeout(Duration::from_secs(60), member.ready()).await;
     assert!(ready.is_ok(), "the member did not become ready");
-    member
+    Ok(member)
 }
