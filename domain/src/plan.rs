@@ -34,6 +34,13 @@ pub fn plan(view: &dyn View, principal: &Principal, intent: Intent) -> Result<Pl
         Intent::Put(put) => {
             check::put(&put)?;
             check::alarms(view, true)?;
+            // Of a put on its own etcd judges the lease before the key; inside a transaction after it.
+            if let Some(id) = put.lease
+                && id != 0
+                && view.lease(id).is_none()
+            {
+                return Err(Rejection::LeaseNotFound);
+            }
             Command::Txn(Txn::once(Op::Put(put)))
         }
         Intent::Delete(delete) => {
