@@ -307,6 +307,12 @@ pub fn founding_membership(at: LogId, founders: &[Founder]) -> Result<Bytes, Mal
     Ok(encode_membership(Some(at), &membership))
 }
 
+/// The vote of a member that begins from a restored state at `at`, as the WAL keeps it. That it is there says
+/// that the log is this member's own and was not lost.
+pub fn founding_vote(member: u64, at: LogId) -> Bytes {
+    encode_vote(&Vote::new(at.term, member))
+}
+
 /// The membership the state keeps, as openraft wants it.
 pub fn decode_stored_membership(bytes: Option<&Bytes>) -> Result<StoredMembership, Malformed> {
     let Some(bytes) = bytes else {

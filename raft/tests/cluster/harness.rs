@@ -46,8 +46,8 @@ pub struct Home {
 pub struct Cluster {
     pub homes: Vec<Home>,
     pub founders: Vec<Founder>,
-    pub cluster_id: u64,
-    pub tune: Box<dyn Fn(&mut Settings)>,
+    pub id: u64,
+    pub tune: Box<dyn Fn(&mut Settings) + Send + Sync>,
     root: tempfile::TempDir,
 }
 
@@ -78,11 +78,11 @@ impl Cluster {
             });
         }
         let ids: Vec<u64> = founders.iter().map(|founder| founder.id).collect();
-        let cluster_id = identity::cluster_id(&ids);
+        let id = identity::cluster_id(&ids);
         Self {
             homes,
             founders,
-            cluster_id,
+            id,
             tune: Box::new(|_| ()),
             root,
         }
@@ -114,7 +114,7 @@ impl Cluster {
         } else {
             Start::Join
         };
-        let mut settings = Settings::new(self.cluster_id, home.id, home.instance, start);
+        let mut settings = Settings::new(self.id, home.id, home.instance, start);
         // Elections should be quick, but not so quick that a busy machine disturbs them.
         settings.heartbeat_interval_ms = 50;
         settings.election_timeout_ms = 500;

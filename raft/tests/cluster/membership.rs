@@ -22,7 +22,7 @@ async fn a_cluster_grows_from_one_member_to_three() {
         let existing = join::discover(&[url(cluster.homes[0].addr)], None)
             .await
             .unwrap();
-        assert_eq!(existing.cluster_id, cluster.cluster_id);
+        assert_eq!(existing.cluster_id, cluster.id);
         assert_eq!(existing.member_with(&urls).unwrap().id, id);
         cluster.start_member(at).await;
         eventually("the new member to vote", || {
