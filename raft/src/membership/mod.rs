@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use meridian_domain::revision::LogId;
 use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use tokio::time::{Instant, timeout_at};
 
@@ -95,6 +96,7 @@ impl Changes {
         if !self.raft.is_leader() {
             return Err(MembershipError::NotLeader);
         }
+        self.catch_up().await;
         let peers = self.roster.peers();
         match change {
             Change::Add {
@@ -140,6 +142,24 @@ impl Changes {
                 self.submit(ChangeMembers::SetNodes(BTreeMap::from([(id, address)])))
                     .await
             }
+        }
+    }
+
+    /// What the others published counts as soon as it is committed: applies that first.
+    async fn catch_up(&self) {
+        let committed = self
+            .raft
+            .metrics()
+            .borrow_watched()
+            .local_committed
+            .map(|id| id.index());
+        let wait = self.raft.wait(Some(Duration::from_secs(1)));
+        if wait
+            .applied_index_at_least(committed, "what was committed")
+            .await
+            .is_err()
+        {
+            tracing::debug!("a change of the membership is checked on an older state");
         }
     }
 
