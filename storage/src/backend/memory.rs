@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::{Backend, Edit, Step};
+use super::{Backend, EachRow, Edit, Step};
 use crate::fault::Fault;
 
 /// Rows a scan copies at a time, so that `each` runs without the lock.
@@ -50,12 +50,7 @@ impl Backend for Memory {
         Ok(self.rows.read().written.get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: &[u8],
-        each: &mut dyn FnMut(&[u8], Bytes) -> Result<Step, Fault>,
-    ) -> Result<(), Fault> {
+    fn scan(&self, prefix: &[u8], from: &[u8], each: EachRow<'_>) -> Result<(), Fault> {
         let mut next = std::ops::Bound::Included(Bytes::copy_from_slice(from.max(prefix)));
         loop {
             let rows: Vec<(Bytes, Bytes)> = {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Backend, Edit, Step};
+use super::{Backend, EachRow, Edit, Step};
 use crate::fault::Fault;
 
 /// Does everything on both and fails with [`Fault::Inconsistent`] where they differ.
@@ -38,12 +38,7 @@ impl Backend for Mirror {
         }
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: &[u8],
-        each: &mut dyn FnMut(&[u8], Bytes) -> Result<Step, Fault>,
-    ) -> Result<(), Fault> {
+    fn scan(&self, prefix: &[u8], from: &[u8], each: EachRow<'_>) -> Result<(), Fault> {
         let mut right = Vec::new();
         self.right.scan(prefix, from, &mut |key, value| {
             right.push((key.to_vec(), value));

@@ -25,6 +25,9 @@ use crate::fault::Fault;
 /// A change of one key: its new value, or none to remove it.
 pub type Edit = (Bytes, Option<Bytes>);
 
+/// Is shown the rows of a scan: key and value.
+pub type EachRow<'a> = &'a mut dyn FnMut(&[u8], Bytes) -> Result<Step, Fault>;
+
 /// What a scan says after each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -41,12 +44,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Shows every row whose key begins with `prefix` and is at least `from`, in key order. The values shown
     /// may be copies; rows written meanwhile may be shown or not.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: &[u8],
-        each: &mut dyn FnMut(&[u8], Bytes) -> Result<Step, Fault>,
-    ) -> Result<(), Fault>;
+    fn scan(&self, prefix: &[u8], from: &[u8], each: EachRow<'_>) -> Result<(), Fault>;
 
     /// Applies all edits or none. Readers see them when this returns; durable after [`Backend::flush`].
     fn write(&self, edits: Vec<Edit>) -> Result<(), Fault>;
@@ -72,7 +70,9 @@ mod tests {
     use super::*;
     use crate::disk::OsDisk;
 
-    fn edits() -> impl Strategy<Value = Vec<Vec<(Vec<u8>, Option<Vec<u8>>)>>> {
+    type Rows = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+    fn edits() -> impl Strategy<Value = Vec<Rows>> {
         let key = proptest::collection::vec(0u8..3, 1..4);
         let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
         proptest::collection::vec(proptest::collection::vec((key, value), 0..12), 1..6)

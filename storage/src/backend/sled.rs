@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Backend, Edit, Step};
+use super::{Backend, EachRow, Edit, Step};
 use crate::disk::Disk;
 use crate::fault::Fault;
 
@@ -231,12 +231,7 @@ impl Backend for Sled {
         })
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: &[u8],
-        each: &mut dyn FnMut(&[u8], Bytes) -> Result<Step, Fault>,
-    ) -> Result<(), Fault> {
+    fn scan(&self, prefix: &[u8], from: &[u8], each: EachRow<'_>) -> Result<(), Fault> {
         let mut refused = Ok(());
         self.with("scan", |db| {
             for row in db.range(from.max(prefix)..) {

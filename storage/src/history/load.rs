@@ -170,10 +170,10 @@ impl Shared {
         let looked = self.build_index(backend.as_ref(), &marks, runs_hash, each);
         let mut state = self.state.lock();
         match looked {
-            Ok((index, stale)) => {
+            Ok((index, meaningless)) => {
                 if state.index.is_none() {
                     state.index = Some(index);
-                    state.stale.extend(stale);
+                    state.stale.extend(meaningless);
                 }
                 Ok(())
             }
@@ -202,7 +202,7 @@ impl Shared {
             if before.is_some_and(|before| before >= (tenant, first)) {
                 return Err(damaged(dir, "two blocks overlap"));
             }
-            let header = match each.as_mut().filter(|_| !marks.removed.contains(&tenant)) {
+            let found = match each.as_mut().filter(|_| !marks.removed.contains(&tenant)) {
                 None => block::header(seal, dir, key, &value)?.0,
                 Some(each) => block::read(seal, dir, key, &value, Memory::Own, &mut |row| {
                     if marks.dropped.contains(&(tenant, row.at)) {
@@ -211,10 +211,10 @@ impl Shared {
                     each(tenant, row)
                 })?,
             };
-            before = Some((tenant, header.last));
+            before = Some((tenant, found.last));
             let slot = index::Slot {
-                last: header.last,
-                rows: header.rows,
+                last: found.last,
+                rows: found.rows,
                 bytes: value.len(),
                 hash: envelope::row_hash(key, &value),
                 generation: self.generation(),

@@ -46,6 +46,7 @@ mod load;
 mod pending;
 mod pin;
 mod place;
+mod plan;
 mod read;
 mod replace;
 mod run;
@@ -187,7 +188,7 @@ impl History {
             sled: settings.sled.clone(),
         };
         let (opened, slot) = load::open(&place, seal.as_ref())?;
-        Self::start(Shared::new(place, slot, settings, seal, opened)?)
+        Self::start(Shared::new(place, slot, settings, seal, opened))
     }
 
     /// A history that is nowhere but in memory.
@@ -195,7 +196,7 @@ impl History {
         let place = Place::Memory;
         let seal = Arc::new(Plain);
         let (opened, slot) = load::open(&place, seal.as_ref())?;
-        Ok(Self::start(Shared::new(place, slot, settings, seal, opened)?)?.0)
+        Ok(Self::start(Shared::new(place, slot, settings, seal, opened))?.0)
     }
 
     /// A history over a backend that is open, with the rows in it. Replacing it makes one in memory.
@@ -212,7 +213,7 @@ impl History {
             settings,
             seal,
             opened,
-        )?)
+        ))
     }
 
     fn start(shared: Shared) -> Result<(Self, Option<Box<dyn Rows>>), Fault> {

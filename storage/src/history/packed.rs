@@ -331,35 +331,37 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn what_was_packed_is_read_back(mut rows in proptest::collection::vec(row(), 1..8)) {
-            let mut revision = 0;
-            for row in &mut rows {
-                revision += row.at.revision;
-                row.at.revision = revision;
-            }
-            let mut packer = Packer::new(Vec::new());
-            rows.iter().for_each(|row| packer.push(row));
-            let packed = Bytes::from(packer.finish());
-            for memory in [Memory::Shared, Memory::Own] {
-                let mut unpacker = Unpacker::new(packed.clone(), memory);
-                for row in &rows {
-                    prop_assert_eq!(&unpacker.row().unwrap(), row);
-                }
-                prop_assert!(unpacker.is_empty());
-            }
-        }
-
-        #[test]
-        fn any_bytes_give_rows_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut unpacker = Unpacker::new(bytes.into(), Memory::Shared);
-            while !unpacker.is_empty() {
-                if unpacker.row().is_err() {
-                    break;
-                }
-            }
-        }
+           #[test]
+           fn what_was_packed_is_read_back(mut rows in proptest::collection::vec(row(), 1..8)) {
+               let mut revision = 0;
+               for row in &mut rows {
+                   revision += row.at.revision;
+                   row.at.revision = revision;
+               }
+               let mut packer = Packer::new(Vec::new());
+               for row in &rows {
+    packer.push(row);
     }
+               let packed = Bytes::from(packer.finish());
+               for memory in [Memory::Shared, Memory::Own] {
+                   let mut unpacker = Unpacker::new(packed.clone(), memory);
+                   for row in &rows {
+                       prop_assert_eq!(&unpacker.row().unwrap(), row);
+                   }
+                   prop_assert!(unpacker.is_empty());
+               }
+           }
+
+           #[test]
+           fn any_bytes_give_rows_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+               let mut unpacker = Unpacker::new(bytes.into(), Memory::Shared);
+               while !unpacker.is_empty() {
+                   if unpacker.row().is_err() {
+                       break;
+                   }
+               }
+           }
+       }
 
     #[test]
     fn numbers_of_every_length_are_read_back() {

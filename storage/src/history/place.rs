@@ -92,40 +92,36 @@ impl Place {
             return Ok((Arc::new(Memory::new()), Slot::A));
         };
         disk.create_dir_all(dir)?;
-        match self.pointer()? {
-            Some(slot) => {
-                disk.remove_dir_all(&dir.join(slot.other().name()))?;
-                let path = dir.join(slot.name());
-                if let Err(fault) = disk.list(&path) {
-                    let gone = fault.is_not_found();
-                    let what = "the database is gone".to_string();
-                    return Err(if gone {
-                        Fault::Damaged {
-                            path,
-                            offset: 0,
-                            what,
-                        }
-                    } else {
-                        fault
-                    });
-                }
-                Ok((Arc::new(Sled::open(Arc::clone(disk), &path, sled)?), slot))
-            }
-            None => {
-                let leftover =
-                    [Slot::A, Slot::B].map(|slot| disk.list(&dir.join(slot.name())).is_ok());
-                if leftover.contains(&true) {
-                    return Err(Fault::Damaged {
-                        path: dir.join(POINTER),
+        if let Some(slot) = self.pointer()? {
+            disk.remove_dir_all(&dir.join(slot.other().name()))?;
+            let path = dir.join(slot.name());
+            if let Err(fault) = disk.list(&path) {
+                let gone = fault.is_not_found();
+                let what = "the database is gone".to_string();
+                return Err(if gone {
+                    Fault::Damaged {
+                        path,
                         offset: 0,
-                        what: "it is gone".into(),
-                    });
-                }
-                let (backend, slot) = self.fresh(Slot::B)?;
-                self.switch(slot)?;
-                Ok((backend, slot))
+                        what,
+                    }
+                } else {
+                    fault
+                });
             }
+            return Ok((Arc::new(Sled::open(Arc::clone(disk), &path, sled)?), slot));
         }
+        let leftover = [Slot::A, Slot::B].map(|slot| disk.list(&dir.join(slot.name())).is_ok());
+        if leftover.contains(&true) {
+            let path = dir.join(POINTER);
+            return Err(Fault::Damaged {
+                path,
+                offset: 0,
+                what: "it is gone".into(),
+            });
+        }
+        let (backend, slot) = self.fresh(Slot::B)?;
+        self.switch(slot)?;
+        Ok((backend, slot))
     }
 
     /// Makes an empty store in the slot that `used` is not.

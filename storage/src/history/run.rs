@@ -290,9 +290,9 @@ mod tests {
 
     fn written(backend: &memory::Memory, id: u64, entries: &Entries) -> Run {
         let mut packing = Packing::new(&Plain, id);
-        entries
-            .iter()
-            .for_each(|(key, value)| packing.push(key, value.as_deref()));
+        for (key, value) in entries {
+            packing.push(key, value.as_deref());
+        }
         let (run, rows) = packing.finish().unwrap();
         backend
             .write(

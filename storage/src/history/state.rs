@@ -109,7 +109,7 @@ impl Shared {
         settings: Settings,
         seal: Arc<dyn Seal>,
         opened: Opened,
-    ) -> Result<Self, Fault> {
+    ) -> Self {
         let Opened {
             backend,
             contents,
@@ -139,7 +139,7 @@ impl Shared {
             poisoned: None,
             damaged: false,
         };
-        Ok(Self {
+        Self {
             cache: Cache::new(settings.cache_bytes),
             place,
             settings,
@@ -149,7 +149,7 @@ impl Shared {
             work: Condvar::new(),
             room: Condvar::new(),
             generations: AtomicU64::new(1),
-        })
+        }
     }
 
     /// The path named in errors.

@@ -25,6 +25,10 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub const CONTENT_BYTES_MAX: usize = 8 << 20;
 
 const FILE_HEADER_BYTES: usize = 12;
+
+/// Copies over etcd's API have a size that is a multiple of this.
+const COPY_SECTOR_BYTES: u64 = 512;
+
 const FRAME_HEADER_BYTES: usize = 13;
 
 /// What a frame is.
@@ -280,7 +284,7 @@ impl<'a> FrameReader<'a> {
             return Err(self.damaged("a frame is of an unknown kind"));
         }
         let trailer = Trailer::decode(&content).map_err(|what| self.damaged(what))?;
-        if self.offset != self.size {
+        if self.offset != self.size && !self.ends_as_a_copy()? {
             return Err(self.damaged("something lies behind its end"));
         }
         if trailer.chunks != u64::from(self.position) - 1 {
@@ -293,6 +297,22 @@ impl<'a> FrameReader<'a> {
             }
         }
         Ok(Next::End(trailer))
+    }
+
+    /// Whether what follows is what a copy over etcd's API has at its end: zeroes up to a whole sector, and
+    /// then, in files etcdctl wrote, a SHA-256 of all that. The snapshot verifies without it.
+    fn ends_as_a_copy(&self) -> Result<bool, Fault> {
+        let sector = self.offset.next_multiple_of(COPY_SECTOR_BYTES);
+        if self.size != sector && self.size != sector + 32 {
+            return Ok(false);
+        }
+        let mut padding = [0; COPY_SECTOR_BYTES as usize];
+        let bytes = usize::try_from(sector - self.offset).unwrap_or(0);
+        let Some(padding) = padding.get_mut(..bytes) else {
+            return Ok(false);
+        };
+        self.file.read_exact_at(padding, self.offset)?;
+        Ok(padding.iter().all(|byte| *byte == 0))
     }
 
     /// The fault of a file that does not verify, about where the reader stands.

@@ -65,9 +65,9 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(files(&path))
+            found.extend(files(&path));
         } else {
-            found.push(path)
+            found.push(path);
         }
     }
     found.sort();
@@ -142,16 +142,16 @@ fn a_store_that_is_gone_is_begun_anew() {
     let harms: [(&str, Harm); 5] = [
         ("the directory", |dir| fs::remove_dir_all(dir).unwrap()),
         ("the database", |dir| {
-            fs::remove_dir_all(dir.join("a")).unwrap()
+            fs::remove_dir_all(dir.join("a")).unwrap();
         }),
         ("the pointer", |dir| {
-            fs::remove_file(dir.join("current")).unwrap()
+            fs::remove_file(dir.join("current")).unwrap();
         }),
         ("sled's file", |dir| {
-            fs::remove_file(dir.join("a/db")).unwrap()
+            fs::remove_file(dir.join("a/db")).unwrap();
         }),
         ("sled's settings", |dir| {
-            fs::write(dir.join("a/conf"), b"segment_size: 17\n????").unwrap()
+            fs::write(dir.join("a/conf"), b"segment_size: 17\n????").unwrap();
         }),
     ];
     for (what, harm) in harms {
@@ -220,7 +220,7 @@ fn flipped_bytes_at_rest_are_found_or_harmless() {
         }
         // Most of sled's file is zeros beyond its end: aim where something is written.
         let end = bytes.iter().rposition(|b| *b != 0).unwrap_or(0) as u64 + 1;
-        for _ in 0..1 + n % 3 {
+        for _ in 0..=n % 3 {
             let at = random.below(end) as usize;
             bytes[at] ^= 1 << random.below(8);
         }
@@ -248,7 +248,7 @@ fn flipped_bytes_at_rest_are_found_or_harmless() {
             // The caller heals from another source.
             history.reset(&mut naive.clone()).unwrap();
             naive.check(&history);
-            history.submit(Default::default());
+            history.submit(crate::row::Batch::default());
         }
         drop(history);
         fs::remove_dir_all(&dir).unwrap();

@@ -123,9 +123,9 @@ fn a_run_is_written_and_read_as_it_was_released() {
         (run::removed_key(TenantId(8)), Some(Bytes::new())),
     ]);
     let mut packing = run::Packing::new(&Plain, 5);
-    entries
-        .iter()
-        .for_each(|(key, value)| packing.push(key, value.as_deref()));
+    for (key, value) in &entries {
+        packing.push(key, value.as_deref());
+    }
     let (_, rows) = packing.finish().unwrap();
     let [(key, value)] = rows.as_slice() else {
         panic!("one chunk")

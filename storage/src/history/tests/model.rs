@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::naive::{Maker, Naive, flat, small};
 use crate::backend::memory::Memory;
 use crate::history::History;
+use crate::row::At;
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -132,17 +133,17 @@ fn run(seed: u64, acts: Vec<Act>) {
                 history.flush().unwrap();
                 since_flush = vec![naive.clone()];
                 for tenant in [1, 2, 3].map(TenantId) {
-                    let mut seen = Vec::new();
+                    let mut rows = Vec::new();
                     pin.versions(tenant, i64::MAX, &mut |row| {
-                        seen.push((**row).clone());
+                        rows.push((**row).clone());
                         Ok(())
                     })
                     .unwrap();
-                    let wanted = before.versions.range((tenant, Default::default())..);
+                    let wanted = before.versions.range((tenant, At::default())..);
                     let wanted = wanted.take_while(|((of, _), _)| *of == tenant);
-                    // Drops submitted before the pin may take effect after it: more may be seen.
-                    seen.retain(|row| before.versions.contains_key(&(tenant, row.at)));
-                    assert!(wanted.map(|(_, row)| row).eq(seen.iter()));
+                    // Drops submitted before the pin may take effect after it: more may be rows.
+                    rows.retain(|row| before.versions.contains_key(&(tenant, row.at)));
+                    assert!(wanted.map(|(_, row)| row).eq(rows.iter()));
                 }
             }
         }
@@ -245,5 +246,5 @@ fn rows_submitted_twice_stop_the_history() {
     assert!(history.poisoned().is_some());
     // It does not block or panic afterwards.
     history.submit(maker.batch(TenantId(1), 5));
-    assert!(history.version(TenantId(1), Default::default()).is_err());
+    assert!(history.version(TenantId(1), At::default()).is_err());
 }
