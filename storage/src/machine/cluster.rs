@@ -181,7 +181,7 @@ impl Machine {
         self.unpruned.remove(&id);
         for lease in holding.keyspace.leases() {
             self.pending
-                .note(entry.at, facts::lease_key(id, lease.id), None);
+                .note(entry.at, facts::lease_key(id, lease.id()), None);
         }
         for request in holding.requests.ids() {
             self.pending

@@ -29,7 +29,7 @@ use prost::Message;
 use super::requests::Remembered;
 use crate::fault::Fault;
 use crate::mvcc::Keyspace;
-use crate::mvcc::lease::Lease;
+use crate::mvcc::lease::{self, Lease};
 
 const VERSION: u8 = 1;
 
@@ -237,8 +237,7 @@ pub(super) fn counters(keyspace: &Keyspace) -> Bytes {
 }
 
 pub(super) fn lease_key(tenant: TenantId, id: LeaseId) -> Bytes {
-    let sortable = (id ^ LeaseId::MIN).to_be_bytes();
-    key(LEASE, &[&tenant.0.to_be_bytes(), &sortable])
+    key(LEASE, &[&tenant.0.to_be_bytes(), &lease::sortable(id)])
 }
 
 pub(super) fn lease(lease: &Lease) -> Bytes {

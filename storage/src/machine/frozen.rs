@@ -107,7 +107,7 @@ impl Source {
             all.push((facts::tenant_key(*id), facts::tenant(keyspace.record())));
             all.push((facts::counters_key(*id), facts::counters(keyspace)));
             for lease in keyspace.leases() {
-                all.push((facts::lease_key(*id, lease.id), facts::lease(lease)));
+                all.push((facts::lease_key(*id, lease.id()), facts::lease(lease)));
             }
         }
         let system = (TenantId::SYSTEM, &cluster.requests);

@@ -3,7 +3,6 @@
 //! Only what took effect is remembered: a refusal changed nothing, and a stale plan is made again under the
 //! same id. The number is bounded; the oldest is forgotten first. All of it is replicated state.
 
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use meridian_domain::stamp::RequestId;
 use meridian_proto::record::answer;
 
 use super::{Machine, facts};
-use crate::mvcc::tree::{Entry, Tree, Weight, shortest_between};
+use crate::mvcc::tree::{Entry, Tree, Weight};
 
 /// The request ids of one tenant.
 #[derive(Clone, Debug, Default)]
@@ -45,19 +44,10 @@ pub(super) enum Recall {
 }
 
 impl Entry for Remembered {
-    type Key = [u8];
-    type Fence = Arc<[u8]>;
+    type Head = u64;
 
-    fn compare(&self, key: &[u8]) -> Ordering {
-        (*self.id).cmp(key)
-    }
-
-    fn compare_fence(fence: &Arc<[u8]>, key: &[u8]) -> Ordering {
-        (**fence).cmp(key)
-    }
-
-    fn fence(below: &Self, at: &Self) -> Arc<[u8]> {
-        shortest_between(&below.id, &at.id)
+    fn key(&self) -> &[u8] {
+        &self.id
     }
 
     fn weight(&self) -> Weight {

@@ -75,10 +75,7 @@ pub fn prune(slot: &Slot, compacted: Revision, dropped: &mut Vec<At>) -> Pruned 
             Pruned::Gone
         }
         Some(first) => {
-            let gone = slot
-                .past()
-                .ascend(Bound::Unbounded, Bound::Excluded(&first), Only::All);
-            dropped.extend(gone.map(super::slot::Past::at));
+            dropped.extend(slot.past_before(first).iter().map(super::slot::Past::at));
             match dropped.get(already..) {
                 None | Some([]) => Pruned::Unchanged,
                 Some(gone) => Pruned::Shorter(slot.without(gone)),

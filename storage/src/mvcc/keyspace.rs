@@ -9,7 +9,7 @@ use meridian_domain::tenant::{TenantRecord, Usage};
 
 use super::cell::Cell;
 use super::compact;
-use super::lease::Lease;
+use super::lease::{self, Lease};
 use super::slot::Slot;
 use super::tree::Tree;
 use crate::row::At;
@@ -90,7 +90,7 @@ impl Keyspace {
 
     /// A lease.
     pub fn lease(&self, id: LeaseId) -> Option<&Lease> {
-        self.leases.get(&id)
+        self.leases.get(&lease::sortable(id))
     }
 
     /// Every lease, by number.
@@ -103,8 +103,8 @@ impl Keyspace {
         let Some(slot) = self.space(space).and_then(|slots| slots.get(key)) else {
             return false;
         };
-        let known = slot.newest().at() == at || slot.past().get(&at).is_some();
-        known && compact::first_retained(slot, self.compacted).is_some_and(|first| at >= first)
+        slot.has(at)
+            && compact::first_retained(slot, self.compacted).is_some_and(|first| at >= first)
     }
 
     fn space_mut(&mut self, space: Space) -> &mut Tree<Slot> {
@@ -169,7 +169,7 @@ impl Keyspace {
         if id == 0 {
             return;
         }
-        self.leases.edit(&id, |lease| {
+        self.leases.edit(&lease::sortable(id), |lease| {
             let mut lease = lease?.clone();
             change(&mut lease);
             Some(lease)
@@ -178,13 +178,12 @@ impl Keyspace {
 
     /// Makes a lease, replacing one of the same number.
     pub(crate) fn grant(&mut self, lease: Lease) {
-        let id = lease.id;
-        self.leases.insert(&id, lease);
+        self.leases.insert(&lease::sortable(lease.id()), lease);
     }
 
     /// Forgets a lease. Its keys are deleted by the caller.
     pub(crate) fn forget_lease(&mut self, id: LeaseId) {
-        self.leases.remove(&id);
+        self.leases.remove(&lease::sortable(id));
     }
 
     /// Replaces a slot by what pruning left of it. Nothing a reader can see changes.
@@ -200,7 +199,7 @@ impl Keyspace {
             self.usage.keys += 1;
             let lease = cell.lease();
             if lease != 0 {
-                if self.leases.get(&lease).is_none() {
+                if self.leases.get(&lease::sortable(lease)).is_none() {
                     return Err(lease);
                 }
                 self.change_lease(lease, |lease| lease.attach(space, cell.key()));

@@ -2,7 +2,6 @@
 //!
 //! When a lease runs out is the leader's knowledge; the state only hears that it was revoked.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,13 +9,12 @@ use meridian_domain::key::Space;
 use meridian_domain::kv::LeaseId;
 use meridian_domain::view::LeaseView;
 
-use super::tree::{Entry, Tree, Weight, shortest_between};
+use super::tree::{Entry, Tree, Weight};
 
 /// One lease.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// Its number.
-    pub id: LeaseId,
+    sortable: [u8; 8],
     /// Its time to live as granted, in seconds.
     pub ttl_seconds: i64,
     /// What it had left at the last checkpoint, in seconds; zero if never taken.
@@ -38,19 +36,10 @@ impl Attached {
 }
 
 impl Entry for Attached {
-    type Key = [u8];
-    type Fence = Arc<[u8]>;
+    type Head = u64;
 
-    fn compare(&self, key: &[u8]) -> Ordering {
-        (*self.0).cmp(key)
-    }
-
-    fn compare_fence(fence: &Arc<[u8]>, key: &[u8]) -> Ordering {
-        (**fence).cmp(key)
-    }
-
-    fn fence(below: &Self, at: &Self) -> Arc<[u8]> {
-        shortest_between(&below.0, &at.0)
+    fn key(&self) -> &[u8] {
+        &self.0
     }
 
     fn weight(&self) -> Weight {
@@ -59,19 +48,10 @@ impl Entry for Attached {
 }
 
 impl Entry for Lease {
-    type Key = LeaseId;
-    type Fence = LeaseId;
+    type Head = ();
 
-    fn compare(&self, key: &LeaseId) -> Ordering {
-        self.id.cmp(key)
-    }
-
-    fn compare_fence(fence: &LeaseId, key: &LeaseId) -> Ordering {
-        fence.cmp(key)
-    }
-
-    fn fence(_below: &Self, at: &Self) -> LeaseId {
-        at.id
+    fn key(&self) -> &[u8] {
+        &self.sortable
     }
 
     fn weight(&self) -> Weight {
@@ -79,21 +59,31 @@ impl Entry for Lease {
     }
 }
 
+/// A lease's number as a key: big-endian, the sign bit flipped, so that numbers below zero come first.
+pub fn sortable(id: LeaseId) -> [u8; 8] {
+    (id ^ LeaseId::MIN).to_be_bytes()
+}
+
 impl Lease {
     /// A lease without keys.
     pub fn new(id: LeaseId, ttl_seconds: i64, checkpoint_seconds: i64) -> Self {
         Self {
-            id,
+            sortable: sortable(id),
             ttl_seconds,
             checkpoint_seconds,
             keys: Tree::new(),
         }
     }
 
+    /// Its number.
+    pub fn id(&self) -> LeaseId {
+        LeaseId::from_be_bytes(self.sortable) ^ LeaseId::MIN
+    }
+
     /// As the pure parts see it.
     pub fn view(&self) -> LeaseView {
         LeaseView {
-            id: self.id,
+            id: self.id(),
             ttl_seconds: self.ttl_seconds,
             checkpoint_seconds: self.checkpoint_seconds,
             keys: self.keys.weight().counted as usize,

@@ -1,13 +1,11 @@
 //! The index of one key: its newest version, whole, and where the older ones lie.
 
-use std::cmp::Ordering;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use meridian_domain::revision::Revision;
 
 use super::cell::Cell;
-use super::tree::{Entry, Only, Tree, Weight, shortest_between};
+use super::tree::{Entry, Only, Tree, Weight};
 use crate::row::At;
 
 /// Everything the index knows of a key.
@@ -17,15 +15,16 @@ pub struct Slot {
     past: Tree<Past>,
 }
 
-/// An older version: where it lies, whether the key was alive, and a sum over its content.
+/// An older version: where it lies, whether the key was alive, and a sum over its content. 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
-    revision: Revision,
-    /// `sub * 2 + alive`.
-    order: u32,
-    /// The low half of [`Cell::checksum`].
+    place: Place,
+    /// The low half of [`Cell::checksum`], its last bit replaced by whether the key was alive.
     sum: u32,
 }
+
+/// A place as a sortable key: revision, then sub, big-endian.
+type Place = [u8; 12];
 
 /// A version found in a slot.
 #[derive(Clone, Copy, Debug)]
@@ -39,47 +38,54 @@ pub enum Found<'a> {
 impl Past {
     /// What is kept of a version that was superseded.
     pub fn of(cell: &Cell) -> Self {
-        let at = cell.at();
+        let sum = cell.checksum() as u32 & !1 | u32::from(cell.is_alive());
         Self {
-            revision: at.revision,
-            order: at.sub << 1 | u32::from(cell.is_alive()),
-            sum: cell.checksum() as u32,
+            place: place(cell.at()),
+            sum,
         }
     }
 
     /// Where it lies.
     pub fn at(&self) -> At {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.place;
+        let revision = Revision::from_be_bytes([a, b, c, d, e, f, g, h]);
         At {
-            revision: self.revision,
-            sub: self.order >> 1,
+            revision,
+            sub: u32::from_be_bytes(rest),
         }
     }
 
     /// Whether the key was alive.
     pub fn is_alive(&self) -> bool {
-        self.order & 1 == 1
+        self.sum & 1 == 1
     }
 
-    /// The sum over its content.
+    /// The sum over its content, and whether the key was alive.
     pub fn sum(&self) -> u32 {
         self.sum
     }
 }
 
+/// Revisions are never negative, so they sort as bytes.
+fn place(at: At) -> Place {
+    let mut place = [0; 12];
+    let bytes = at
+        .revision
+        .to_be_bytes()
+        .into_iter()
+        .chain(at.sub.to_be_bytes());
+    place
+        .iter_mut()
+        .zip(bytes)
+        .for_each(|(to, from)| *to = from);
+    place
+}
+
 impl Entry for Past {
-    type Key = At;
-    type Fence = At;
+    type Head = ();
 
-    fn compare(&self, key: &At) -> Ordering {
-        self.at().cmp(key)
-    }
-
-    fn compare_fence(fence: &At, key: &At) -> Ordering {
-        fence.cmp(key)
-    }
-
-    fn fence(_below: &Self, at: &Self) -> At {
-        at.at()
+    fn key(&self) -> &[u8] {
+        &self.place
     }
 
     fn weight(&self) -> Weight {
@@ -88,19 +94,10 @@ impl Entry for Past {
 }
 
 impl Entry for Slot {
-    type Key = [u8];
-    type Fence = Arc<[u8]>;
+    type Head = u64;
 
-    fn compare(&self, key: &[u8]) -> Ordering {
-        self.newest.key().cmp(key)
-    }
-
-    fn compare_fence(fence: &Arc<[u8]>, key: &[u8]) -> Ordering {
-        (**fence).cmp(key)
-    }
-
-    fn fence(below: &Self, at: &Self) -> Arc<[u8]> {
-        shortest_between(below.key(), at.key())
+    fn key(&self) -> &[u8] {
+        self.newest.key()
     }
 
     fn weight(&self) -> Weight {
@@ -109,14 +106,6 @@ impl Entry for Slot {
             counted: u32::from(alive),
             marked: u32::from(!alive || !self.past.is_empty()),
         }
-    }
-}
-
-/// The bound that takes in every version at or before a revision.
-fn through(revision: Revision) -> At {
-    At {
-        revision,
-        sub: u32::MAX,
     }
 }
 
@@ -142,7 +131,7 @@ impl Slot {
     pub fn superseded_by(&self, newest: Cell) -> Self {
         let mut past = self.past.clone();
         let old = Past::of(&self.newest);
-        past.insert(&old.at(), old);
+        past.insert(&old.place, old);
         Self { newest, past }
     }
 
@@ -166,6 +155,20 @@ impl Slot {
         &self.past
     }
 
+    /// Whether it has a version at `at`, alive or not.
+    pub fn has(&self, at: At) -> bool {
+        self.newest.at() == at || self.past.get(&place(at)).is_some()
+    }
+
+    /// The older versions before `at`, ascending.
+    pub fn past_before(&self, at: At) -> Vec<Past> {
+        let upper = place(at);
+        let before = self
+            .past
+            .ascend(Bound::Unbounded, Bound::Excluded(&upper), Only::All);
+        before.copied().collect()
+    }
+
     /// The last version at or before `revision`, alive or not.
     pub fn last_at(&self, revision: Revision) -> Option<Found<'_>> {
         if self.newest.mod_revision() <= revision {
@@ -187,7 +190,10 @@ impl Slot {
         if self.past.is_empty() {
             return None;
         }
-        let upper = through(revision);
+        let upper = place(At {
+            revision,
+            sub: u32::MAX,
+        });
         self.past
             .descend(Bound::Unbounded, Bound::Included(&upper), Only::All)
             .next()
@@ -198,7 +204,7 @@ impl Slot {
     pub(super) fn without(&self, gone: &[At]) -> Self {
         let mut slot = self.clone();
         for at in gone {
-            slot.past.remove(at);
+            slot.past.remove(&place(*at));
         }
         slot
     }

@@ -125,7 +125,11 @@ impl View for TenantView {
     }
 
     fn leases(&self) -> Vec<LeaseId> {
-        self.root.leases().iter().map(|lease| lease.id).collect()
+        self.root
+            .leases()
+            .iter()
+            .map(super::lease::Lease::id)
+            .collect()
     }
 
     /// Keys of the space `raw`: what other layers attach is theirs.

@@ -290,6 +290,9 @@ impl Naive {
     }
 
     pub(super) fn compact(&mut self, revision: Revision) -> Result<(), Rejection> {
+        if revision == 0 && self.compacted == 0 {
+            return Ok(());
+        }
         if revision <= self.compacted {
             return Err(Rejection::Compacted {
                 compacted: self.compacted,

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use super::{Child, Entry, INNER_MAX, INNER_MIN, Inner, LEAF_MAX, LEAF_MIN, Node, Tree, Weight};
+use super::sorted::{Keyed, Sorted};
+use super::{
+    Child, Entry, Fence, Held, INNER_MAX, INNER_MIN, Inner, LEAF_MAX, LEAF_MIN, Node, Tree, Weight,
+};
 
 /// What an edit did below a node.
 struct Edited<E: Entry> {
@@ -19,16 +22,17 @@ struct Edited<E: Entry> {
 
 /// The right half of a node that was split.
 struct Half<E: Entry> {
-    fence: E::Fence,
+    fence: Fence,
     child: Child<E>,
 }
 
 impl<E: Entry> Tree<E> {
     /// Replaces the entry under `key` by what `change` makes of it: none removes it, or leaves nothing
     /// where nothing was. The new entry must have the key `key`.
-    pub fn edit(&mut self, key: &E::Key, change: impl FnOnce(Option<&E>) -> Option<E>) {
+    pub fn edit(&mut self, key: &[u8], change: impl FnOnce(Option<&E>) -> Option<E>) {
         let Some(mut root) = self.root.take() else {
-            self.root = change(None).map(|entry| Arc::new(Node::Leaf(vec![entry])));
+            let leaf = |entry| Node::Leaf(Sorted::new(std::iter::once(Held(entry))));
+            self.root = change(None).map(|entry| Arc::new(leaf(entry)));
             return;
         };
         let edited = edit(&mut root, key, change);
@@ -36,7 +40,7 @@ impl<E: Entry> Tree<E> {
             let weight = root.weight();
             let children = vec![Child { node: root, weight }, half.child];
             let inner = Inner {
-                fences: Arc::new(vec![half.fence]),
+                fences: Arc::new(Sorted::new(std::iter::once(half.fence))),
                 children,
             };
             root = Arc::new(Node::Inner(inner));
@@ -44,7 +48,7 @@ impl<E: Entry> Tree<E> {
         // Drop levels that no longer tell anything apart.
         loop {
             match &*root {
-                Node::Leaf(entries) if entries.is_empty() => return,
+                Node::Leaf(entries) if entries.len() == 0 => return,
                 Node::Inner(inner) if inner.children.len() == 1 => {
                     let Some(only) = inner.children.first() else {
                         return;
@@ -59,19 +63,19 @@ impl<E: Entry> Tree<E> {
     }
 
     /// Puts `entry` under `key`, replacing what was there.
-    pub fn insert(&mut self, key: &E::Key, entry: E) {
+    pub fn insert(&mut self, key: &[u8], entry: E) {
         self.edit(key, |_| Some(entry));
     }
 
     /// Removes what is under `key`. Does not copy anything if there is nothing.
-    pub fn remove(&mut self, key: &E::Key) {
+    pub fn remove(&mut self, key: &[u8]) {
         if self.get(key).is_some() {
             self.edit(key, |_| None);
         }
     }
 }
 
-fn edit<E: Entry, F>(node: &mut Arc<Node<E>>, key: &E::Key, change: F) -> Edited<E>
+fn edit<E: Entry, F>(node: &mut Arc<Node<E>>, key: &[u8], change: F) -> Edited<E>
 where
     F: FnOnce(Option<&E>) -> Option<E>,
 {
@@ -81,7 +85,7 @@ where
     }
 }
 
-fn edit_leaf<E: Entry, F>(entries: &mut Vec<E>, key: &E::Key, change: F) -> Edited<E>
+fn edit_leaf<E: Entry, F>(entries: &mut Sorted<Held<E>>, key: &[u8], change: F) -> Edited<E>
 where
     F: FnOnce(Option<&E>) -> Option<E>,
 {
@@ -91,56 +95,53 @@ where
         split: None,
         shrunk: false,
     };
-    match entries.binary_search_by(|e| e.compare(key)) {
-        Ok(at) => {
-            let Some(place) = entries.get_mut(at) else {
-                return edited;
-            };
-            edited.removed = place.weight();
-            if let Some(entry) = change(Some(place)) {
-                edited.added = entry.weight();
-                *place = entry;
-            } else {
-                entries.remove(at);
-                edited.shrunk = true;
-            }
-        }
-        Err(at) => {
-            let Some(entry) = change(None) else {
-                return edited;
-            };
+    if let Some(at) = entries.find(key) {
+        let Some(Held(place)) = entries.get_mut(at) else {
+            return edited;
+        };
+        edited.removed = place.weight();
+        if let Some(entry) = change(Some(place)) {
             edited.added = entry.weight();
-            if entries.len() == entries.capacity() {
-                // Grow by a little: most leaves are copied, at their exact length, before they grow again.
-                entries.reserve_exact(2);
-            }
-            entries.insert(at, entry);
-            if entries.len() > LEAF_MAX {
-                edited.split = split_leaf(entries, at);
-            }
+            *place = entry;
+        } else {
+            entries.remove(at);
+            edited.shrunk = true;
+        }
+    } else {
+        let Some(entry) = change(None) else {
+            return edited;
+        };
+        edited.added = entry.weight();
+        let at = entries.cut(key, false);
+        entries.insert(at, Held(entry));
+        if entries.len() > LEAF_MAX {
+            edited.split = split_leaf(entries, at);
         }
     }
     edited
 }
 
 /// Cuts a leaf that is too long. Keys that arrive in order leave full leaves behind.
-fn split_leaf<E: Entry>(entries: &mut Vec<E>, inserted: usize) -> Option<Half<E>> {
+fn split_leaf<E: Entry>(entries: &mut Sorted<Held<E>>, inserted: usize) -> Option<Half<E>> {
     let middle = if inserted + 1 == entries.len() {
         inserted
     } else {
         entries.len() / 2
     };
-    let mut right = Vec::with_capacity(entries.len() - middle + 1);
-    right.extend(entries.drain(middle..));
-    let fence = E::fence(entries.last()?, right.first()?);
-    let (node, weight) = Node::sealed_leaf(right);
+    let right = entries.split_off(middle);
+    let fence = Fence::between(entries.last()?.key(), right.first()?.key());
+    let right = Node::Leaf(right);
+    let weight = right.weight();
     Some(Half {
         fence,
-        child: Child { node, weight },
+        child: Child {
+            node: Arc::new(right),
+            weight,
+        },
     })
 }
 
-fn edit_inner<E: Entry, F>(inner: &mut Inner<E>, key: &E::Key, change: F) -> Edited<E>
+fn edit_inner<E: Entry, F>(inner: &mut Inner<E>, key: &[u8], change: F) -> Edited<E>
 where
     F: FnOnce(Option<&E>) -> Option<E>,
 {
@@ -181,18 +182,19 @@ fn split_inner<E: Entry>(inner: &mut Inner<E>, inserted: usize) -> Option<Half<E
     };
     let children: Vec<Child<E>> = inner.children.drain(middle..).collect();
     let fences = Arc::make_mut(&mut inner.fences);
-    let right: Vec<E::Fence> = fences.drain(middle..).collect();
+    let right = fences.split_off(middle);
     let fence = fences.pop()?;
-    let weight = children
-        .iter()
-        .fold(Weight::default(), |sum, c| sum.plus(c.weight));
-    let node = Arc::new(Node::Inner(Inner {
+    let right = Node::Inner(Inner {
         fences: Arc::new(right),
         children,
-    }));
+    });
+    let weight = right.weight();
     Some(Half {
         fence,
-        child: Child { node, weight },
+        child: Child {
+            node: Arc::new(right),
+            weight,
+        },
     })
 }
 
@@ -207,7 +209,7 @@ impl<E: Entry> Inner<E> {
         if empty {
             self.children.remove(at);
             let fences = Arc::make_mut(&mut self.fences);
-            if !fences.is_empty() {
+            if fences.len() > 0 {
                 fences.remove(at.saturating_sub(1));
             }
             return true;
@@ -241,7 +243,7 @@ impl<E: Entry> Inner<E> {
 impl<E: Entry> Node<E> {
     fn is_empty(&self) -> bool {
         match self {
-            Self::Leaf(entries) => entries.is_empty(),
+            Self::Leaf(entries) => entries.len() == 0,
             Self::Inner(inner) => inner.children.is_empty(),
         }
     }
@@ -262,13 +264,13 @@ impl<E: Entry> Node<E> {
     }
 
     /// Takes in the node to the right of it; `fence` stood between them.
-    fn append(&mut self, fence: E::Fence, right: &Self) {
+    fn append(&mut self, fence: Fence, right: &Self) {
         match (self, right) {
-            (Self::Leaf(a), Self::Leaf(b)) => a.extend_from_slice(b),
+            (Self::Leaf(a), Self::Leaf(b)) => a.append(b),
             (Self::Inner(a), Self::Inner(b)) => {
                 let fences = Arc::make_mut(&mut a.fences);
                 fences.push(fence);
-                fences.extend_from_slice(&b.fences);
+                fences.append(&b.fences);
                 a.children.extend_from_slice(&b.children);
             }
             (Self::Leaf(_), Self::Inner(_)) | (Self::Inner(_), Self::Leaf(_)) => {}

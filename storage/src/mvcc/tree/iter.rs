@@ -3,12 +3,12 @@
 //! A walk keeps the path of inner nodes above it and a slice of the present leaf. A step allocates nothing;
 //! the path fits in place for any tree that fits in memory.
 
-use std::cmp::Ordering;
 use std::ops::Bound;
 
 use smallvec::SmallVec;
 
-use super::{Child, Entry, Inner, Node, Tree, Weight};
+use super::sorted::{Item, Sorted};
+use super::{Child, Entry, Held, Inner, Node, Tree, Weight};
 
 /// Inner nodes above a leaf: 32^6 leaves before the path has to be moved to the heap.
 type Path<'a, E> = SmallVec<[std::slice::Iter<'a, Child<E>>; 6]>;
@@ -37,8 +37,8 @@ impl Only {
 /// A walk in ascending order.
 pub struct Ascend<'a, E: Entry> {
     path: Path<'a, E>,
-    leaf: std::slice::Iter<'a, E>,
-    upper: Bound<&'a E::Key>,
+    leaf: std::slice::Iter<'a, Item<Held<E>>>,
+    upper: Bound<&'a [u8]>,
     only: Only,
     /// The upper bound lies in the present leaf or before it.
     last: bool,
@@ -47,8 +47,8 @@ pub struct Ascend<'a, E: Entry> {
 /// A walk in descending order.
 pub struct Descend<'a, E: Entry> {
     path: Path<'a, E>,
-    leaf: std::slice::Iter<'a, E>,
-    lower: Bound<&'a E::Key>,
+    leaf: std::slice::Iter<'a, Item<Held<E>>>,
+    lower: Bound<&'a [u8]>,
     only: Only,
     /// The lower bound lies in the present leaf or after it.
     last: bool,
@@ -58,8 +58,8 @@ impl<E: Entry> Tree<E> {
     /// Walks the entries between two bounds, ascending.
     pub fn ascend<'a>(
         &'a self,
-        lower: Bound<&E::Key>,
-        upper: Bound<&'a E::Key>,
+        lower: Bound<&[u8]>,
+        upper: Bound<&'a [u8]>,
         only: Only,
     ) -> Ascend<'a, E> {
         let mut walk = Ascend {
@@ -73,7 +73,7 @@ impl<E: Entry> Tree<E> {
         while let Some(node) = next {
             next = match node {
                 Node::Leaf(entries) => {
-                    let begin = entries.partition_point(|e| is_below(e, lower));
+                    let begin = below(entries, lower);
                     walk.enter(entries, begin);
                     None
                 }
@@ -91,8 +91,8 @@ impl<E: Entry> Tree<E> {
     /// Walks the entries between two bounds, descending.
     pub fn descend<'a>(
         &'a self,
-        lower: Bound<&'a E::Key>,
-        upper: Bound<&E::Key>,
+        lower: Bound<&'a [u8]>,
+        upper: Bound<&[u8]>,
         only: Only,
     ) -> Descend<'a, E> {
         let mut walk = Descend {
@@ -106,7 +106,7 @@ impl<E: Entry> Tree<E> {
         while let Some(node) = next {
             next = match node {
                 Node::Leaf(entries) => {
-                    let end = entries.partition_point(|e| !is_above(e, upper));
+                    let end = not_above(entries, upper);
                     walk.enter(entries, end);
                     None
                 }
@@ -137,40 +137,37 @@ impl<'a, E: Entry> IntoIterator for &'a Tree<E> {
 }
 
 /// The child a bound falls into; `open` if there is no bound.
-fn child_at<E: Entry>(inner: &Inner<E>, bound: Bound<&E::Key>, open: usize) -> usize {
+fn child_at<E: Entry>(inner: &Inner<E>, bound: Bound<&[u8]>, open: usize) -> usize {
     match bound {
         Bound::Unbounded => open,
         Bound::Included(key) | Bound::Excluded(key) => inner.child_for(key),
     }
 }
 
-/// Whether an entry lies before a lower bound.
-fn is_below<E: Entry>(entry: &E, lower: Bound<&E::Key>) -> bool {
+/// How many entries lie before a lower bound.
+fn below<E: Entry>(entries: &Sorted<Held<E>>, lower: Bound<&[u8]>) -> usize {
     match lower {
-        Bound::Unbounded => false,
-        Bound::Included(key) => entry.compare(key) == Ordering::Less,
-        Bound::Excluded(key) => entry.compare(key) != Ordering::Greater,
+        Bound::Unbounded => 0,
+        Bound::Included(key) => entries.cut(key, false),
+        Bound::Excluded(key) => entries.cut(key, true),
     }
 }
 
-/// Whether an entry lies behind an upper bound.
-fn is_above<E: Entry>(entry: &E, upper: Bound<&E::Key>) -> bool {
+/// How many entries do not lie behind an upper bound.
+fn not_above<E: Entry>(entries: &Sorted<Held<E>>, upper: Bound<&[u8]>) -> usize {
     match upper {
-        Bound::Unbounded => false,
-        Bound::Included(key) => entry.compare(key) == Ordering::Greater,
-        Bound::Excluded(key) => entry.compare(key) != Ordering::Less,
+        Bound::Unbounded => entries.len(),
+        Bound::Included(key) => entries.cut(key, true),
+        Bound::Excluded(key) => entries.cut(key, false),
     }
 }
 
 impl<'a, E: Entry> Ascend<'a, E> {
     /// Goes on with `entries[begin..]`, cut at the upper bound.
-    fn enter(&mut self, entries: &'a [E], begin: usize) {
-        let mut end = entries.len();
-        if entries.last().is_some_and(|e| is_above(e, self.upper)) {
-            end = entries.partition_point(|e| !is_above(e, self.upper));
-            self.last = true;
-        }
-        self.leaf = entries.get(begin..end).unwrap_or_default().iter();
+    fn enter(&mut self, entries: &'a Sorted<Held<E>>, begin: usize) {
+        let end = not_above(entries, self.upper);
+        self.last = end < entries.len();
+        self.leaf = entries.items().get(begin..end).unwrap_or_default().iter();
     }
 
     /// Enters the next leaf that may hold something. Whether there is one.
@@ -198,7 +195,10 @@ impl<'a, E: Entry> Iterator for Ascend<'a, E> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            for entry in self.leaf.by_ref() {
+            for Item {
+                value: Held(entry), ..
+            } in self.leaf.by_ref()
+            {
                 if self.only == Only::All || self.only.admits(entry.weight()) {
                     return Some(entry);
                 }
@@ -213,13 +213,10 @@ impl<'a, E: Entry> Iterator for Ascend<'a, E> {
 
 impl<'a, E: Entry> Descend<'a, E> {
     /// Goes on with `entries[..end]` from its end, cut at the lower bound.
-    fn enter(&mut self, entries: &'a [E], end: usize) {
-        let mut begin = 0;
-        if entries.first().is_some_and(|e| is_below(e, self.lower)) {
-            begin = entries.partition_point(|e| is_below(e, self.lower));
-            self.last = true;
-        }
-        self.leaf = entries.get(begin..end).unwrap_or_default().iter();
+    fn enter(&mut self, entries: &'a Sorted<Held<E>>, end: usize) {
+        let begin = below(entries, self.lower);
+        self.last = begin > 0;
+        self.leaf = entries.items().get(begin..end).unwrap_or_default().iter();
     }
 
     /// Enters the leaf before that may hold something. Whether there is one.
@@ -247,7 +244,10 @@ impl<'a, E: Entry> Iterator for Descend<'a, E> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            while let Some(entry) = self.leaf.next_back() {
+            while let Some(Item {
+                value: Held(entry), ..
+            }) = self.leaf.next_back()
+            {
                 if self.only == Only::All || self.only.admits(entry.weight()) {
                     return Some(entry);
                 }

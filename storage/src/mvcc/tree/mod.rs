@@ -15,25 +15,29 @@
 //! - Leaves are short ([`LEAF_MAX`]): copying one touches the reference count of each of its entries, and
 //!   at a million keys every such touch is a cache miss. Inner nodes share their fences between copies.
 //!
-//! An entry carries its own key; the tree keeps no second copy of it, only shortened fences.
+//! An entry carries its own key; the tree keeps no second copy of it, only shortened fences, and heads of
+//! eight bytes ([`sorted`]), so that a search follows few pointers.
 
 mod edit;
 mod iter;
+mod sorted;
 
-use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
 pub use iter::{Ascend, Descend, Only};
+pub use sorted::Head;
+
+use sorted::{Keyed, Sorted};
 
 /// The most entries of a leaf.
 const LEAF_MAX: usize = 16;
 /// The most children of an inner node.
-const INNER_MAX: usize = 32;
+const INNER_MAX: usize = 16;
 /// A node with fewer parts than this, after a removal, is joined with a neighbour if both fit in one.
 const LEAF_MIN: usize = 5;
 /// As [`LEAF_MIN`], for inner nodes.
-const INNER_MIN: usize = 10;
+const INNER_MIN: usize = 5;
 
 /// What an entry, or a subtree, adds up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,17 +73,12 @@ impl Weight {
 
 /// What the tree holds.
 pub trait Entry: Clone {
-    /// What entries are ordered by.
-    type Key: ?Sized;
-    /// What inner nodes keep to tell left from right.
-    type Fence: Clone;
+    /// What is kept of a key beside the entry: `u64` where the key lies elsewhere, `()` where it lies in it.
+    type Head: Head;
 
-    /// The order of this entry's key relative to `key`.
-    fn compare(&self, key: &Self::Key) -> Ordering;
-    /// The order of `fence` relative to `key`.
-    fn compare_fence(fence: &Self::Fence, key: &Self::Key) -> Ordering;
-    /// A fence above `below` and not above `at`, as short as can be. `below` lies before `at`.
-    fn fence(below: &Self, at: &Self) -> Self::Fence;
+    /// What entries are ordered by.
+    fn key(&self) -> &[u8];
+
     /// What the entry adds to the weight of its subtree. Changes only by [`Tree::edit`].
     fn weight(&self) -> Weight;
 }
@@ -92,17 +91,49 @@ pub struct Tree<E: Entry> {
 
 #[derive(Clone)]
 enum Node<E: Entry> {
-    /// Never empty, ascending.
-    Leaf(Vec<E>),
+    /// Never empty.
+    Leaf(Sorted<Held<E>>),
     Inner(Inner<E>),
+}
+
+/// An entry in a leaf.
+#[derive(Clone)]
+struct Held<E: Entry>(E);
+
+impl<E: Entry> Keyed for Held<E> {
+    type Head = E::Head;
+
+    fn key(&self) -> &[u8] {
+        self.0.key()
+    }
 }
 
 #[derive(Clone)]
 struct Inner<E: Entry> {
-    /// One fewer than children; `fences[i]` stands between children `i` and `i + 1`.
-    fences: Arc<Vec<E::Fence>>,
+    /// One fewer than children; the fence at `i` stands between children `i` and `i + 1`.
+    fences: Arc<Sorted<Fence>>,
     /// Never empty.
     children: Vec<Child<E>>,
+}
+
+/// The shortest key that tells what is left of it (below) from what is right of it (not below).
+#[derive(Clone, Debug)]
+struct Fence(Arc<[u8]>);
+
+impl Fence {
+    /// `below` lies before `at`.
+    fn between(below: &[u8], at: &[u8]) -> Self {
+        let shared = below.iter().zip(at).take_while(|(b, a)| b == a).count();
+        Self(Arc::from(at.get(..=shared).unwrap_or(at)))
+    }
+}
+
+impl Keyed for Fence {
+    type Head = u64;
+
+    fn key(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 #[derive(Clone)]
@@ -144,13 +175,13 @@ impl<E: Entry> Tree<E> {
     }
 
     /// The entry under `key`.
-    pub fn get(&self, key: &E::Key) -> Option<&E> {
+    pub fn get(&self, key: &[u8]) -> Option<&E> {
         let mut node = self.root.as_deref()?;
         loop {
             match node {
                 Node::Leaf(entries) => {
-                    let at = entries.binary_search_by(|e| e.compare(key)).ok()?;
-                    return entries.get(at);
+                    let found = entries.items().get(entries.find(key)?)?;
+                    return Some(&found.value.0);
                 }
                 Node::Inner(inner) => node = &inner.children.get(inner.child_for(key))?.node,
             }
@@ -158,7 +189,7 @@ impl<E: Entry> Tree<E> {
     }
 
     /// The weight of everything between two bounds. O(log n).
-    pub fn weight_within(&self, lower: Bound<&E::Key>, upper: Bound<&E::Key>) -> Weight {
+    pub fn weight_within(&self, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Weight {
         let whole = match upper {
             Bound::Unbounded => self.weight(),
             Bound::Included(key) => self.weight_before(key, true),
@@ -173,30 +204,19 @@ impl<E: Entry> Tree<E> {
     }
 
     /// The weight of everything below `key`, and of the entry at it if `inclusive`.
-    fn weight_before(&self, key: &E::Key, inclusive: bool) -> Weight {
+    fn weight_before(&self, key: &[u8], inclusive: bool) -> Weight {
         let mut sum = Weight::default();
         let mut next = self.root.as_deref();
         while let Some(node) = next {
             next = match node {
                 Node::Leaf(entries) => {
-                    let end = entries.partition_point(|e| match e.compare(key) {
-                        Ordering::Less => true,
-                        Ordering::Equal => inclusive,
-                        Ordering::Greater => false,
-                    });
-                    sum = entries
-                        .iter()
-                        .take(end)
-                        .fold(sum, |sum, e| sum.plus(e.weight()));
+                    let before = entries.items().iter().take(entries.cut(key, inclusive));
+                    sum = before.fold(sum, |sum, item| sum.plus(item.value.0.weight()));
                     None
                 }
                 Node::Inner(inner) => {
                     let at = inner.child_for(key);
-                    sum = inner
-                        .children
-                        .iter()
-                        .take(at)
-                        .fold(sum, |sum, c| sum.plus(c.weight));
+                    sum = total(sum, inner.children.iter().take(at));
                     inner.children.get(at).map(|child| &*child.node)
                 }
             };
@@ -208,93 +228,79 @@ impl<E: Entry> Tree<E> {
     pub fn from_ascending(entries: impl IntoIterator<Item = E>) -> Self {
         /// Some room is left in each node, so that the first writes after loading need no split.
         const LEAF_FILL: usize = LEAF_MAX - 2;
-        const INNER_FILL: usize = INNER_MAX - 4;
+        const INNER_FILL: usize = INNER_MAX - 2;
 
-        let mut level: Vec<(Arc<Node<E>>, Weight)> = vec![];
-        let mut fences: Vec<E::Fence> = vec![];
-        let mut leaf: Vec<E> = Vec::with_capacity(LEAF_FILL);
-        for entry in entries {
-            if leaf.len() == LEAF_FILL {
-                if let Some(last) = leaf.last() {
-                    fences.push(E::fence(last, &entry));
-                }
-                level.push(Node::sealed_leaf(std::mem::replace(
-                    &mut leaf,
-                    Vec::with_capacity(LEAF_FILL),
-                )));
+        let mut level: Vec<Child<E>> = vec![];
+        let mut fences: Vec<Fence> = vec![];
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            let mut leaf = Sorted::new(entries.by_ref().take(LEAF_FILL).map(Held));
+            leaf.shrink();
+            if let (Some(last), Some(next)) = (leaf.last(), entries.peek()) {
+                fences.push(Fence::between(last.key(), next.key()));
             }
-            leaf.push(entry);
+            level.push(Node::Leaf(leaf).into_child());
         }
-        if leaf.is_empty() {
-            return Self::default();
-        }
-        leaf.shrink_to_fit();
-        level.push(Node::sealed_leaf(leaf));
-
         while level.len() > 1 {
             let mut above = Vec::with_capacity(level.len() / INNER_FILL + 1);
             let mut fences_above = vec![];
             let mut nodes = level.into_iter().peekable();
             let mut between = fences.into_iter();
             while nodes.peek().is_some() {
-                let children: Vec<Child<E>> = nodes
-                    .by_ref()
-                    .take(INNER_FILL)
-                    .map(|(node, weight)| Child { node, weight })
-                    .collect();
-                let own: Vec<E::Fence> = between.by_ref().take(children.len() - 1).collect();
+                let children: Vec<Child<E>> = nodes.by_ref().take(INNER_FILL).collect();
+                let own = Sorted::new(between.by_ref().take(children.len() - 1));
                 fences_above.extend(between.next());
-                let weight = children
-                    .iter()
-                    .fold(Weight::default(), |s, c| s.plus(c.weight));
-                let inner = Inner {
-                    fences: Arc::new(own),
-                    children,
-                };
-                above.push((Arc::new(Node::Inner(inner)), weight));
+                above.push(
+                    Node::Inner(Inner {
+                        fences: Arc::new(own),
+                        children,
+                    })
+                    .into_child(),
+                );
             }
             level = above;
             fences = fences_above;
         }
         Self {
-            root: level.pop().map(|(node, _)| node),
+            root: level.pop().map(|child| child.node),
         }
     }
 }
 
+fn total<'a, E: Entry>(sum: Weight, children: impl Iterator<Item = &'a Child<E>>) -> Weight
+where
+    E: 'a,
+{
+    children.fold(sum, |sum, child| sum.plus(child.weight))
+}
+
 impl<E: Entry> Node<E> {
-    fn sealed_leaf(entries: Vec<E>) -> (Arc<Self>, Weight) {
-        let leaf = Self::Leaf(entries);
-        let weight = leaf.weight();
-        (Arc::new(leaf), weight)
+    fn into_child(self) -> Child<E> {
+        let weight = self.weight();
+        Child {
+            node: Arc::new(self),
+            weight,
+        }
     }
 
     /// The sum over its parts.
     fn weight(&self) -> Weight {
+        let zero = Weight::default();
         match self {
             Self::Leaf(entries) => entries
+                .items()
                 .iter()
-                .fold(Weight::default(), |sum, e| sum.plus(e.weight())),
-            Self::Inner(inner) => inner
-                .children
-                .iter()
-                .fold(Weight::default(), |sum, c| sum.plus(c.weight)),
+                .fold(zero, |sum, item| sum.plus(item.value.0.weight())),
+            Self::Inner(inner) => total(zero, inner.children.iter()),
         }
     }
 }
 
 impl<E: Entry> Inner<E> {
     /// The place of the child that `key` belongs to.
-    fn child_for(&self, key: &E::Key) -> usize {
-        self.fences
-            .partition_point(|fence| E::compare_fence(fence, key).is_le())
+    fn child_for(&self, key: &[u8]) -> usize {
+        self.fences.cut(key, true)
     }
-}
-
-/// The shortest prefix of `at` that lies above `below`; `below < at`. The fence of byte keys.
-pub fn shortest_between(below: &[u8], at: &[u8]) -> Arc<[u8]> {
-    let shared = below.iter().zip(at).take_while(|(b, a)| b == a).count();
-    Arc::from(at.get(..=shared).unwrap_or(at))
 }
 
 #[cfg(test)]

@@ -16,19 +16,10 @@ use super::*;
 struct Pair(Arc<[u8]>, u32);
 
 impl Entry for Pair {
-    type Key = [u8];
-    type Fence = Arc<[u8]>;
+    type Head = u64;
 
-    fn compare(&self, key: &[u8]) -> Ordering {
-        (*self.0).cmp(key)
-    }
-
-    fn compare_fence(fence: &Arc<[u8]>, key: &[u8]) -> Ordering {
-        (**fence).cmp(key)
-    }
-
-    fn fence(below: &Self, at: &Self) -> Arc<[u8]> {
-        shortest_between(&below.0, &at.0)
+    fn key(&self) -> &[u8] {
+        &self.0
     }
 
     fn weight(&self) -> Weight {
@@ -56,11 +47,28 @@ fn check_shape(tree: &Tree<Pair>) {
     fn walk(node: &Node<Pair>, low: Option<&[u8]>, high: Option<&[u8]>) -> (usize, Weight) {
         match node {
             Node::Leaf(entries) => {
-                assert!(!entries.is_empty() && entries.len() <= LEAF_MAX);
-                assert!(entries.windows(2).all(|w| w[0].0 < w[1].0));
-                assert!(entries.iter().all(|e| low.is_none_or(|l| &*e.0 >= l)));
-                assert!(entries.iter().all(|e| high.is_none_or(|h| &*e.0 < h)));
-                (1, sum(entries.iter().map(|e| &e.1)))
+                assert!(entries.len() > 0 && entries.len() <= LEAF_MAX);
+                assert!(
+                    entries
+                        .items()
+                        .windows(2)
+                        .all(|w| w[0].value.0.0 < w[1].value.0.0)
+                );
+                assert!(
+                    entries
+                        .items()
+                        .iter()
+                        .map(|i| &i.value.0)
+                        .all(|e| low.is_none_or(|l| &*e.0 >= l))
+                );
+                assert!(
+                    entries
+                        .items()
+                        .iter()
+                        .map(|i| &i.value.0)
+                        .all(|e| high.is_none_or(|h| &*e.0 < h))
+                );
+                (1, sum(entries.items().iter().map(|i| &i.value.0.1)))
             }
             Node::Inner(inner) => {
                 assert!(!inner.children.is_empty() && inner.children.len() <= INNER_MAX);
@@ -71,9 +79,9 @@ fn check_shape(tree: &Tree<Pair>) {
                     let low = if i == 0 {
                         low
                     } else {
-                        Some(&*inner.fences[i - 1])
+                        Some(inner.fences.items()[i - 1].value.key())
                     };
-                    let high = inner.fences.get(i).map(|f| &**f).or(high);
+                    let high = inner.fences.items().get(i).map(|f| f.value.key()).or(high);
                     let (d, w) = walk(&child.node, low, high);
                     assert_eq!(w, child.weight);
                     assert_eq!(*depth.get_or_insert(d), d, "leaves lie equally deep");
@@ -237,8 +245,12 @@ fn keys_in_order_leave_full_leaves() {
 
 #[test]
 fn a_fence_is_the_shortest_key_that_tells_two_apart() {
-    assert_eq!(&*shortest_between(b"abc", b"abd"), b"abd");
-    assert_eq!(&*shortest_between(b"abc", b"b"), b"b");
-    assert_eq!(&*shortest_between(b"a", b"abcdef"), b"ab");
-    assert_eq!(&*shortest_between(b"", b"x"), b"x");
+    assert_eq!(&*between(b"abc", b"abd"), b"abd");
+    assert_eq!(&*between(b"abc", b"b"), b"b");
+    assert_eq!(&*between(b"a", b"abcdef"), b"ab");
+    assert_eq!(&*between(b"", b"x"), b"x");
+}
+
+fn between(below: &[u8], at: &[u8]) -> Arc<[u8]> {
+    Fence::between(below, at).0
 }
