@@ -374,7 +374,7 @@ impl Lessor {
             let root = tenant.root();
             for lease in root.leases().iter() {
                 there += 1;
-                let name = (tenant.id(), lease.id);
+                let name = (tenant.id(), lease.id());
                 if !clock.by_lease.contains_key(&name) {
                     clock.set(name, now + seconds(lease.ttl_seconds));
                 }
