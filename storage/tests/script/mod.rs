@@ -14,7 +14,7 @@ use meridian_domain::revision::LogId;
 use meridian_domain::stamp::{RequestId, Stamp};
 use meridian_domain::tenant::{Quota, Retention};
 use meridian_domain::txn::{Op, Txn};
-use meridian_domain::view::{ClusterView, View};
+use meridian_domain::view::View;
 use meridian_proto::record::proposal;
 use meridian_storage::fault::Fault;
 use meridian_storage::history::{self, History};

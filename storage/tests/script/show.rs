@@ -100,7 +100,7 @@ fn op(reply: &OpReply, depth: usize) -> String {
     match reply {
         OpReply::Put { revision, prev_kv } => {
             let mut said = format!("put @{revision}\n");
-            for prev in prev_kv {
+            if let Some(prev) = prev_kv {
                 let _ = writeln!(said, "{indent}was {}", kv(prev));
             }
             said
