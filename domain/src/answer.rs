@@ -59,6 +59,8 @@ pub fn answer(view: &dyn View, principal: &Principal, query: &Query) -> Result<A
         Query::Alarms => Found::Alarms(view.cluster().alarms()),
         Query::Members => Found::Members(view.cluster().members()),
     };
-    Ok(Answer { revision: view.revision(), found })
+    Ok(Answer {
+        revision: view.revision(),
+        found,
+    })
 }
-

@@ -48,12 +48,18 @@ pub struct KeyRange {
 impl KeyRange {
     /// One key.
     pub fn single(key: Bytes) -> Self {
-        Self { start: key, end: RangeEnd::Single }
+        Self {
+            start: key,
+            end: RangeEnd::Single,
+        }
     }
 
     /// Every key of the space.
     pub fn all() -> Self {
-        Self { start: Bytes::new(), end: RangeEnd::Open }
+        Self {
+            start: Bytes::new(),
+            end: RangeEnd::Open,
+        }
     }
 
     /// Every key that begins with `prefix`.
@@ -163,8 +169,10 @@ mod tests {
             }
         }
         // Every pair of these ranges that overlaps shares one of these keys or a key just after one.
-        let probes: Vec<Vec<u8>> =
-            keys.iter().flat_map(|k| [k.to_vec(), [k, &b"\0"[..]].concat()]).collect();
+        let probes: Vec<Vec<u8>> = keys
+            .iter()
+            .flat_map(|k| [k.to_vec(), [k, &b"\0"[..]].concat()])
+            .collect();
         for x in &ranges {
             for y in &ranges {
                 let shared = probes.iter().any(|k| x.contains(k) && y.contains(k));

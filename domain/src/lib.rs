@@ -16,17 +16,17 @@ pub mod name;
 pub mod revision;
 pub mod stamp;
 
+pub mod changes;
+pub mod command;
 pub mod key;
 pub mod kv;
 pub mod txn;
-pub mod changes;
-pub mod command;
 
 pub mod access;
-pub mod tenant;
-pub mod view;
+pub mod answer;
 pub mod intent;
 pub mod plan;
 pub mod query;
-pub mod answer;
 pub mod rejection;
+pub mod tenant;
+pub mod view;

@@ -32,12 +32,16 @@ impl TenantName {
     /// Parses a name.
     pub fn new(name: &str) -> Result<Self, Rejection> {
         let bytes = name.as_bytes();
-        let starts_well = bytes.first().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let starts_well = bytes
+            .first()
+            .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         let all_allowed = bytes.iter().all(|b| {
             b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')
         });
         if !starts_well || !all_allowed || bytes.len() > limits::TENANT_NAME_BYTES_MAX {
-            return Err(Rejection::InvalidTenantName { name: name.chars().take(80).collect() });
+            return Err(Rejection::InvalidTenantName {
+                name: name.chars().take(80).collect(),
+            });
         }
         Ok(Self(name.into()))
     }

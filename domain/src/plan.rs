@@ -29,7 +29,10 @@ pub struct Plan {
 /// Plans an intent against a view. Pure.
 pub fn plan(view: &dyn View, principal: &Principal, intent: Intent) -> Result<Plan, Rejection> {
     access::check(principal, Action::Write(&intent))?;
-    let mut guards = Guards { rules_revision: Some(view.rules_revision()), term: None };
+    let mut guards = Guards {
+        rules_revision: Some(view.rules_revision()),
+        term: None,
+    };
     let command = match intent {
         Intent::Put(put) => {
             check::put(&put)?;
@@ -53,12 +56,19 @@ pub fn plan(view: &dyn View, principal: &Principal, intent: Intent) -> Result<Pl
             check::alarms(view, txn.has_put())?;
             Command::Txn(txn)
         }
-        Intent::LeaseGrant { id, ttl_seconds, ttl_seconds_min } => {
+        Intent::LeaseGrant {
+            id,
+            ttl_seconds,
+            ttl_seconds_min,
+        } => {
             if ttl_seconds > limits::LEASE_TTL_SECONDS_MAX {
                 return Err(Rejection::LeaseTtlTooLarge);
             }
             check::alarms(view, true)?;
-            Command::LeaseGrant { id, ttl_seconds: ttl_seconds.max(ttl_seconds_min) }
+            Command::LeaseGrant {
+                id,
+                ttl_seconds: ttl_seconds.max(ttl_seconds_min),
+            }
         }
         Intent::LeaseRevoke { id } => {
             check::alarms(view, false)?;
@@ -77,22 +87,44 @@ pub fn plan(view: &dyn View, principal: &Principal, intent: Intent) -> Result<Pl
             compactable(view, revision)?;
             Command::Compact { revision }
         }
-        Intent::TenantCreate { name, quota, retention } => {
+        Intent::TenantCreate {
+            name,
+            quota,
+            retention,
+        } => {
             if view.cluster().tenant_named(&name).is_some() {
                 return Err(Rejection::TenantExists { name });
             }
-            Command::TenantCreate { name, quota, retention }
+            Command::TenantCreate {
+                name,
+                quota,
+                retention,
+            }
         }
-        Intent::TenantChange { name, quota, retention } => {
-            Command::TenantChange { name, quota, retention }
-        }
+        Intent::TenantChange {
+            name,
+            quota,
+            retention,
+        } => Command::TenantChange {
+            name,
+            quota,
+            retention,
+        },
         Intent::TenantDelete { name } => {
             if name.as_str() == crate::name::TenantName::DEFAULT {
                 return Err(Rejection::TenantIsDefault);
             }
             Command::TenantDelete { name }
         }
-        Intent::Alarm { member, kind, raised } => Command::Alarm { member, kind, raised },
+        Intent::Alarm {
+            member,
+            kind,
+            raised,
+        } => Command::Alarm {
+            member,
+            kind,
+            raised,
+        },
         Intent::MemberPublish(record) => Command::MemberPublish(record),
         Intent::MemberForget { id } => Command::MemberForget { id },
     };
@@ -107,15 +139,22 @@ fn compactable(view: &dyn View, revision: Revision) -> Result<(), Rejection> {
         return Ok(());
     }
     if revision <= view.compacted() {
-        return Err(Rejection::Compacted { compacted: view.compacted() });
+        return Err(Rejection::Compacted {
+            compacted: view.compacted(),
+        });
     }
     if revision > view.revision() {
-        return Err(Rejection::FutureRevision { current: view.revision() });
+        return Err(Rejection::FutureRevision {
+            current: view.revision(),
+        });
     }
     Ok(())
 }
 
 /// Whether an alarm of this kind is raised on any member.
 pub(crate) fn alarm_raised(view: &dyn View, kind: AlarmKind) -> bool {
-    view.cluster().alarms().iter().any(|(_, raised)| *raised == kind)
+    view.cluster()
+        .alarms()
+        .iter()
+        .any(|(_, raised)| *raised == kind)
 }

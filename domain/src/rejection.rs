@@ -52,7 +52,9 @@ pub enum Rejection {
         bytes: usize,
     },
     /// Not a tenant name.
-    #[error("meridian: {name:?} is not a tenant name (1 to 63 of a-z 0-9 - _ . beginning with a letter or digit)")]
+    #[error(
+        "meridian: {name:?} is not a tenant name (1 to 63 of a-z 0-9 - _ . beginning with a letter or digit)"
+    )]
     InvalidTenantName {
         /// What was given, cut to 80 characters.
         name: String,
@@ -143,7 +145,9 @@ pub enum Rejection {
 
     // ---- apply ---------------------------------------------------------------------------------
     /// The request id was used before, for a write whose answer was too large to keep.
-    #[error("meridian: the write was already applied at revision {revision}; its answer is no longer kept")]
+    #[error(
+        "meridian: the write was already applied at revision {revision}; its answer is no longer kept"
+    )]
     AlreadyApplied {
         /// The revision it was applied at.
         revision: Revision,
@@ -190,32 +194,50 @@ impl Rejection {
     /// What the caller can do next, where the text alone does not say it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::QuotaExceeded { tenant, kind, used, limit } => format!(
+            Self::QuotaExceeded {
+                tenant,
+                kind,
+                used,
+                limit,
+            } => format!(
                 "tenant {tenant} would use {used} of {limit} {kind}; delete keys, compact, or raise the \
                  quota with `meridian tenant quota {tenant}`"
             ),
-            Self::RateExceeded { tenant, kind, limit } => format!(
+            Self::RateExceeded {
+                tenant,
+                kind,
+                limit,
+            } => format!(
                 "tenant {tenant} is limited to {limit} {kind}; slow down, or raise the quota with \
                  `meridian tenant quota {tenant}`"
             ),
             Self::NoSpaceAlarm => {
-                "a member is out of space; free some, then disarm with `etcdctl alarm disarm`".into()
+                "a member is out of space; free some, then disarm with `etcdctl alarm disarm`"
+                    .into()
             }
             Self::RequestTooLarge { bytes, limit } => {
                 format!("the request has {bytes} bytes, the limit is {limit}; split it")
             }
             Self::Compacted { compacted } => {
-                format!("the oldest revision that can be read is {compacted}; read again from there")
+                format!(
+                    "the oldest revision that can be read is {compacted}; read again from there"
+                )
             }
             Self::FutureRevision { current } => format!("the current revision is {current}"),
             Self::TenantNotFound { .. } => {
                 "see `meridian tenant list`, or make it with `meridian tenant create`".into()
             }
             Self::TxnTooDeep => {
-                format!("transactions nest at most {} deep", crate::limits::TXN_DEPTH_MAX)
+                format!(
+                    "transactions nest at most {} deep",
+                    crate::limits::TXN_DEPTH_MAX
+                )
             }
             Self::TooManyOps => {
-                format!("a transaction has at most {} operations", crate::limits::TXN_OPS_MAX)
+                format!(
+                    "a transaction has at most {} operations",
+                    crate::limits::TXN_OPS_MAX
+                )
             }
             _ => return None,
         })

@@ -27,12 +27,19 @@ pub struct Txn {
 impl Txn {
     /// A transaction that just runs one operation.
     pub fn once(op: Op) -> Self {
-        Self { compares: vec![], success: vec![op], failure: vec![] }
+        Self {
+            compares: vec![],
+            success: vec![op],
+            failure: vec![],
+        }
     }
 
     /// Whether neither branch can change anything (a nested transaction counts as a write, as in etcd).
     pub fn is_read_only(&self) -> bool {
-        self.success.iter().chain(&self.failure).all(|op| matches!(op, Op::Range(_)))
+        self.success
+            .iter()
+            .chain(&self.failure)
+            .all(|op| matches!(op, Op::Range(_)))
     }
 
     /// Whether a put stands anywhere in it, whichever branch would run.

@@ -145,15 +145,25 @@ pub fn snapshots_of(path: &Path) -> PathBuf {
 /// The sizes of all files in a directory, four levels deep, in bytes. What goes away meanwhile is passed over.
 pub fn bytes_below(path: &Path) -> u64 {
     fn add(path: &Path, depth: usize) -> u64 {
-        let Ok(entries) = fs::read_dir(path) else { return 0 };
-        let sizes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
-            Ok(found) if found.is_dir() && depth > 0 => add(&entry.path(), depth - 1),
-            Ok(found) => found.len(),
-            Err(_) => 0,
-        });
+        let Ok(entries) = fs::read_dir(path) else {
+            return 0;
+        };
+        let sizes = entries
+            .filter_map(Result::ok)
+            .map(|entry| match entry.metadata() {
+                Ok(found) if found.is_dir() && depth > 0 => add(&entry.path(), depth - 1),
+                Ok(found) => found.len(),
+                Err(_) => 0,
+            });
         sizes.sum()
     }
     add(path, 3)
+}
+
+/// The one field every format of the identity has.
+#[derive(Deserialize)]
+struct Any {
+    format: u32,
 }
 
 /// A data directory, held until dropped.
@@ -180,7 +190,10 @@ impl Directory {
             .open(path.join("LOCK"))
             .map_err(failed("opening the lock of"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryError::InUse { path: path.into() }),
             Err(error) => Err(failed("locking")(error.into())),
         }
@@ -209,7 +222,10 @@ impl Directory {
     /// Who the member is; none in a new directory. Data without an identity is refused.
     pub fn identity(&self) -> Result<Option<Identity>, DirectoryError> {
         let path = self.path.join("identity");
-        let damaged = |what: String| DirectoryError::Damaged { path: self.path.clone(), what };
+        let damaged = |what: String| DirectoryError::Damaged {
+            path: self.path.clone(),
+            what,
+        };
         match fs::metadata(&path) {
             Ok(found) if found.len() > IDENTITY_BYTES_MAX => {
                 return Err(damaged("its identity is not one".into()));
@@ -217,27 +233,29 @@ impl Directory {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.wal().exists() || self.history().exists() || self.snapshots().exists() {
-                    return Err(damaged("there is data in it, but the file `identity` is missing".into()));
+                    return Err(damaged(
+                        "there is data in it, but the file `identity` is missing".into(),
+                    ));
                 }
                 return Ok(None);
             }
             Err(error) => return Err(failed("reading", &path)(error)),
         }
         let bytes = fs::read(&path).map_err(failed("reading", &path))?;
-        /// The one field every format has.
-        #[derive(Deserialize)]
-        struct Any {
-            format: u32,
-        }
         let any: Any = serde_json::from_slice(&bytes)
             .map_err(|error| damaged(format!("its identity can not be read: {error}")))?;
         if any.format > FORMAT {
-            return Err(DirectoryError::Newer { path: self.path.clone(), found: any.format });
+            return Err(DirectoryError::Newer {
+                path: self.path.clone(),
+                found: any.format,
+            });
         }
         let identity: Identity = serde_json::from_slice(&bytes)
             .map_err(|error| damaged(format!("its identity can not be read: {error}")))?;
         if identity.ids().is_none() {
-            return Err(damaged("its identity holds ids that are not numbers".into()));
+            return Err(damaged(
+                "its identity holds ids that are not numbers".into(),
+            ));
         }
         Ok(Some(identity))
     }
@@ -266,7 +284,11 @@ impl Directory {
 
 fn failed(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> DirectoryError {
     let path = path.to_owned();
-    move |source| DirectoryError::Io { operation, path: path.clone(), source }
+    move |source| DirectoryError::Io {
+        operation,
+        path: path.clone(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -276,7 +298,11 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        let ids = Ids { cluster: 0xc, member: 0xab, instance: 0xffff_ffff_ffff_ffff };
+        let ids = Ids {
+            cluster: 0xc,
+            member: 0xab,
+            instance: 0xffff_ffff_ffff_ffff,
+        };
         Identity::new(ids, "m1", "token", vec!["http://127.0.0.1:2380".into()])
     }
 

@@ -11,18 +11,19 @@
 //!
 //! Deliberately absent: what a request means (`domain`), how it is kept (`storage`) and agreed on (`raft`).
 
+pub mod background;
+pub mod kind;
 pub mod pipeline;
 pub mod service;
-pub mod background;
 pub mod status;
 
-pub mod settings;
-pub mod run;
-pub mod directory;
-pub mod dev;
 pub mod cli;
+pub mod dev;
+pub mod directory;
+pub mod run;
+pub mod settings;
 
-pub mod tls;
-pub mod telemetry;
 pub mod metrics;
+pub mod telemetry;
+pub mod tls;
 pub mod version;

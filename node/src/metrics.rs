@@ -16,7 +16,7 @@ macro_rules! metric {
     ($name:ident: $kind:ty = $register:ident!($($arg:expr),+ $(,)?), $doc:literal) => {
         #[doc = $doc]
         pub static $name: LazyLock<$kind> = LazyLock::new(|| {
-            #[expect(clippy::expect_used, reason = "every name is registered once, here")]
+            #[allow(clippy::expect_used, reason = "every name is registered once, here")]
             $register!($($arg),+).expect("a metric name of its own")
         });
     };

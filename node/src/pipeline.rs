@@ -25,15 +25,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use meridian_domain::access::Principal;
 use meridian_domain::answer::{Answer, answer};
-use meridian_domain::command::{Command, Proposal, Receipt, Verdict};
+use meridian_domain::command::{Proposal, Receipt, Verdict};
 use meridian_domain::intent::Intent;
-use meridian_domain::kv::Range;
 use meridian_domain::name::{TenantId, TenantName};
 use meridian_domain::plan::{Plan, plan};
 use meridian_domain::query::Query;
 use meridian_domain::rejection::Rejection;
 use meridian_domain::stamp::{RequestId, Stamp};
-use meridian_domain::txn::Op;
 use meridian_domain::view::View;
 use meridian_raft::replica::Replica;
 use meridian_raft::status::Standing;
@@ -43,15 +41,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+pub use crate::kind::off_the_reactor;
+use crate::kind::{concerns_the_cluster, frees_space, is_heavy, may_be_the_views_age};
 use crate::service::admission::{Admission, Lane, Pass};
 use crate::settings::Settings;
 use crate::status::{Etcd, Refusal};
 
 /// How often a write is planned again because the rules moved under it, before the caller is told.
 const PLANS_MAX: usize = 8;
-
-/// Up to so many keys a range is read on the thread that serves the connection.
-const LIGHT_KEYS_MAX: i64 = 512;
 
 /// Between two looks at whether space was reclaimed.
 const RECLAIM_LOOK: Duration = Duration::from_millis(10);
@@ -142,7 +139,7 @@ impl Pipeline {
             .count(&self.tenant(ctx, &mut confirmed).await?.record())?;
         for _ in 0..PLANS_MAX {
             let tenant = self.tenant(ctx, &mut confirmed).await?;
-            let plan = match self.plan(&tenant, ctx, &intent) {
+            let plan = match Self::plan(&tenant, ctx, &intent) {
                 Ok(plan) => plan,
                 Err(no) if confirmed || !may_be_the_views_age(&no) => return Err(no.into()),
                 Err(_) => {
@@ -182,12 +179,11 @@ impl Pipeline {
         }
         let tenant = self.tenant(ctx, &mut confirmed).await?;
         self.admission.count(&tenant.record())?;
-        self.look(&tenant, ctx, query)
+        Self::look(&tenant, ctx, query)
     }
 
     /// Answers a read from what this member has of a tenant now.
     pub fn look(
-        &self,
         tenant: &Arc<Tenant>,
         ctx: &RequestContext,
         query: &Query,
@@ -283,7 +279,9 @@ impl Pipeline {
             return seen & 1 == 1;
         }
         let learner = self.replica.status().is_learner;
-        self.role.seen.store(now | u64::from(learner), Ordering::Relaxed);
+        self.role
+            .seen
+            .store(now | u64::from(learner), Ordering::Relaxed);
         learner
     }
 
@@ -308,7 +306,6 @@ impl Pipeline {
     }
 
     fn plan(
-        &self,
         tenant: &Arc<Tenant>,
         ctx: &RequestContext,
         intent: &Intent,
@@ -414,102 +411,6 @@ impl Drop for ToItsEnd {
                 drop(pass);
             });
         }
-    }
-}
-
-/// Whether a view that lags could be the reason for this *no*.
-fn may_be_the_views_age(no: &Rejection) -> bool {
-    matches!(
-        no,
-        Rejection::Compacted { .. }
-            | Rejection::FutureRevision { .. }
-            | Rejection::LeaseNotFound
-            | Rejection::LeaseExists
-            | Rejection::KeyNotFound
-            | Rejection::QuotaExceeded { .. }
-            | Rejection::NoSpaceAlarm
-            | Rejection::CorruptAlarm
-            | Rejection::TenantNotFound { .. }
-            | Rejection::TenantExists { .. }
-            | Rejection::TooManyTenants { .. }
-            | Rejection::PermissionDenied
-    )
-}
-
-/// Whether a command changes the cluster's own facts and no tenant's.
-fn concerns_the_cluster(command: &Command) -> bool {
-    match command {
-        Command::TenantCreate { .. }
-        | Command::TenantChange { .. }
-        | Command::TenantDelete { .. }
-        | Command::Alarm { .. }
-        | Command::MemberPublish(_)
-        | Command::MemberForget { .. } => true,
-        Command::Txn(_)
-        | Command::LeaseGrant { .. }
-        | Command::LeaseRevoke { .. }
-        | Command::LeaseCheckpoint { .. }
-        | Command::Compact { .. } => false,
-    }
-}
-
-/// Whether a command makes room, or ends something: it is taken even where disks are full.
-fn frees_space(command: &Command) -> bool {
-    match command {
-        Command::Txn(txn) => !txn.has_put(),
-        Command::LeaseRevoke { .. }
-        | Command::Compact { .. }
-        | Command::TenantDelete { .. }
-        | Command::TenantChange { .. }
-        | Command::Alarm { .. }
-        | Command::MemberForget { .. } => true,
-        Command::LeaseGrant { .. }
-        | Command::LeaseCheckpoint { .. }
-        | Command::TenantCreate { .. }
-        | Command::MemberPublish(_) => false,
-    }
-}
-
-/// Whether a query may touch many keys, or the disk: then other requests must not wait on its thread.
-fn is_heavy(view: &dyn View, query: &Query) -> bool {
-    match query {
-        Query::Range(range) => is_heavy_range(view, range),
-        Query::Txn(txn) => {
-            let reads = txn.success.iter().chain(&txn.failure);
-            txn.compares
-                .iter()
-                .any(|compare| !compare.range.is_single())
-                || reads
-                    .into_iter()
-                    .any(|op| matches!(op, Op::Range(range) if is_heavy_range(view, range)))
-        }
-        Query::Leases | Query::Tenants => true,
-        Query::Lease { keys, .. } => *keys,
-        Query::Alarms | Query::Members => false,
-    }
-}
-
-fn is_heavy_range(view: &dyn View, range: &Range) -> bool {
-    if range.revision > 0 && range.revision < view.revision() {
-        return true;
-    }
-    if range.range.is_single() || range.count_only {
-        return false;
-    }
-    let count = Range {
-        count_only: true,
-        ..Range::of(range.space, range.range.clone())
-    };
-    view.range(&count)
-        .is_ok_and(|reply| reply.count > LIGHT_KEYS_MAX)
-}
-
-/// Runs work that may take long without holding up the tasks queued on this thread.
-pub fn off_the_reactor<T>(work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }
 

@@ -3,6 +3,8 @@
 //! The log goes to standard error, as text or as one JSON object a line. With `--otlp-endpoint` every stage of the
 //! pipeline is a span, and a call that brings a W3C `traceparent` along continues that trace.
 
+use std::io::IsTerminal;
+
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::TracerProvider as _;
@@ -67,7 +69,10 @@ pub fn start(settings: &Settings) -> Result<Telemetry, TelemetryError> {
             source,
         }
     })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if settings.log.format == "json" {
         lines.json().flatten_event(true).with_filter(filter).boxed()
     } else {
@@ -99,7 +104,7 @@ fn with_quiet_libraries(level: &str) -> String {
     let plain = level.chars().all(|letter| letter.is_ascii_alphabetic());
     if plain {
         format!(
-            "{level},h2=warn,hyper=warn,hyper_util=warn,tower=warn,rustls=warn,sled=warn,openraft=warn"
+            "{level},h2=warn,hyper=warn,hyper_util=warn,tower=warn,rustls=warn,sled=warn,openraft=error"
         )
     } else {
         level.to_owned()

@@ -58,13 +58,18 @@ pub struct Certificates<T> {
 
 /// The certificates of the client port. None if it is plain text.
 pub fn client_port(files: &Tls) -> Result<Option<Certificates<ServerConfig>>, TlsError> {
-    Certificates::load("client", files, |files| server(files, &[b"h2", b"http/1.1"], false))
+    Certificates::load("client", files, |files| {
+        server(files, &[b"h2", b"http/1.1"], false)
+    })
 }
 
 /// The certificates of the peer port, for both directions. None if it is plain text.
 pub fn peer_port(files: &Tls) -> Result<Option<Certificates<PeerTls>>, TlsError> {
     Certificates::load("peer", files, |files| {
-        Ok(PeerTls { client: Arc::new(client(files)?), server: Arc::new(server(files, &[], true)?) })
+        Ok(PeerTls {
+            client: Arc::new(client(files)?),
+            server: Arc::new(server(files, &[], true)?),
+        })
     })
 }
 
@@ -78,7 +83,12 @@ impl<T: Send + Sync + 'static> Certificates<T> {
             return Ok(None);
         }
         let current = Arc::new(ArcSwap::from_pointee(read(files)?));
-        Ok(Some(Self { port, files: files.clone(), read, current }))
+        Ok(Some(Self {
+            port,
+            files: files.clone(),
+            read,
+            current,
+        }))
     }
 
     /// What the next handshake uses: load it anew for each.
@@ -123,7 +133,9 @@ impl<T: Send + Sync + 'static> Certificates<T> {
                     "failed"
                 }
             };
-            metrics::CERTIFICATE_RELOADS.with_label_values(&[self.port, outcome]).inc();
+            metrics::CERTIFICATE_RELOADS
+                .with_label_values(&[self.port, outcome])
+                .inc();
         }
     }
 
@@ -248,9 +260,7 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let files = write_pair(dir.path());
-        let certificates = client_port(&files)
-            .unwrap()
-            .unwrap();
+        let certificates = client_port(&files).unwrap().unwrap();
         let first = certificates.current().load_full();
 
         std::fs::write(&files.cert_file, "not a certificate").unwrap();
@@ -274,10 +284,6 @@ mod tests {
 
     #[test]
     fn a_plain_port_has_no_certificates() {
-        assert!(
-            client_port(&Tls::default())
-                .unwrap()
-                .is_none()
-        );
+        assert!(client_port(&Tls::default()).unwrap().is_none());
     }
 }

@@ -10,8 +10,13 @@ use member::Served;
 async fn health_checks_answer_in_etcds_form() {
     let served = Served::start().await;
     let (status, body) = served.http("GET", "/health").await;
-    assert_eq!((status, body.as_str()), (200, r#"{"health":"true","reason":""}"#));
-    let (status, _) = served.http("GET", "/health?serializable=true&exclude=NOSPACE").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (200, r#"{"health":"true","reason":""}"#)
+    );
+    let (status, _) = served
+        .http("GET", "/health?serializable=true&exclude=NOSPACE")
+        .await;
     assert_eq!(status, 200);
     let (status, _) = served.http("POST", "/health").await;
     assert_eq!(status, 405);
@@ -33,8 +38,14 @@ async fn the_version_is_one_kubernetes_accepts_with_our_own_beside_it() {
     let (status, body) = served.http("GET", "/version").await;
     assert_eq!(status, 200);
     let version: serde_json::Value = serde_json::from_str(&body).unwrap();
-    let etcd = version.get("etcdserver").and_then(|text| text.as_str()).unwrap();
-    let numbers: Vec<u32> = etcd.split('.').map(|number| number.parse().unwrap()).collect();
+    let etcd = version
+        .get("etcdserver")
+        .and_then(|text| text.as_str())
+        .unwrap();
+    let numbers: Vec<u32> = etcd
+        .split('.')
+        .map(|number| number.parse().unwrap())
+        .collect();
     assert!(numbers >= vec![3, 5, 13], "{etcd}");
     assert_eq!(version.get("meridian").unwrap(), env!("CARGO_PKG_VERSION"));
     served.stop().await;

@@ -86,6 +86,10 @@ pub enum Fault {
 impl Fault {
     /// Wraps an error of the operating system with the operation and the file.
     pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        Self::Io { operation, path: path.into(), source: Arc::new(source) }
+        Self::Io {
+            operation,
+            path: path.into(),
+            source: Arc::new(source),
+        }
     }
 }

@@ -17,14 +17,14 @@
 //!
 //! Deliberately absent: a tokio runtime, sockets, the nouns of the product.
 
-pub mod fault;
 pub mod disk;
+pub mod fault;
 pub mod seal;
 pub mod wal;
 
-pub mod row;
-pub mod mvcc;
 pub mod machine;
+pub mod mvcc;
+pub mod row;
 pub mod store;
 
 pub mod backend;

@@ -48,7 +48,12 @@ pub struct Version {
 impl Version {
     /// The version as a change, with what it replaced.
     pub fn to_change(&self, before: Option<Arc<KeyValue>>) -> Change {
-        Change { space: self.space, key: self.key.clone(), before, after: self.after.clone() }
+        Change {
+            space: self.space,
+            key: self.key.clone(),
+            before,
+            after: self.after.clone(),
+        }
     }
 }
 

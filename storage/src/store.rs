@@ -66,7 +66,8 @@ impl Tenants {
     pub(crate) fn new(tenants: impl IntoIterator<Item = Arc<Tenant>>) -> Self {
         let mut all = Self::default();
         for tenant in tenants {
-            all.by_name.insert(tenant.record().name.clone(), Arc::clone(&tenant));
+            all.by_name
+                .insert(tenant.record().name.clone(), Arc::clone(&tenant));
             all.by_id.insert(tenant.id(), tenant);
         }
         all
@@ -157,7 +158,11 @@ impl Tenant {
 
     /// Its state now, as the pure parts see it.
     pub fn view(self: &Arc<Self>) -> TenantView {
-        TenantView::new(Arc::clone(self), self.root.load_full(), self.cluster.load_full())
+        TenantView::new(
+            Arc::clone(self),
+            self.root.load_full(),
+            self.cluster.load_full(),
+        )
     }
 
     /// Its watchers.
@@ -179,8 +184,11 @@ impl Tenant {
     /// A hash over the versions retained at or below a revision (zero: the current one), the compacted
     /// revision it was made under, and the revision it goes up to. Walks every key.
     pub fn hash_kv(&self, revision: Revision) -> Result<(u32, Revision, Revision), Rejection> {
-        let KvHash { hash, compacted, revision } =
-            hash::hash_kv(&self.root.load_full(), revision)?;
+        let KvHash {
+            hash,
+            compacted,
+            revision,
+        } = hash::hash_kv(&self.root.load_full(), revision)?;
         Ok((hash, compacted, revision))
     }
 
@@ -220,14 +228,22 @@ impl ClusterFacts {
         alarms: Vec<(u64, AlarmKind)>,
         members: Vec<MemberRecord>,
     ) -> Self {
-        let tenants = tenants.map(|t| (t.record().name.clone(), t.root_cell())).collect();
-        Self { tenants, alarms, members }
+        let tenants = tenants
+            .map(|t| (t.record().name.clone(), t.root_cell()))
+            .collect();
+        Self {
+            tenants,
+            alarms,
+            members,
+        }
     }
 }
 
 impl ClusterView for ClusterFacts {
     fn tenant_named(&self, name: &TenantName) -> Option<TenantRecord> {
-        self.tenants.get(name).map(|root| TenantRecord::clone(root.load().record()))
+        self.tenants
+            .get(name)
+            .map(|root| TenantRecord::clone(root.load().record()))
     }
 
     fn tenants(&self) -> Vec<(TenantRecord, Usage)> {

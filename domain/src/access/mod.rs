@@ -37,7 +37,10 @@ pub enum Action<'a> {
 }
 
 /// Decides whether `principal` may do `action`.
-#[expect(clippy::unnecessary_wraps, reason = "it refuses once roles exist; callers are ready")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it refuses once roles exist; callers are ready"
+)]
 pub fn check(principal: &Principal, action: Action<'_>) -> Result<(), Rejection> {
     match (principal, action) {
         (Principal::Anonymous | Principal::System, Action::Write(_) | Action::Read(_)) => Ok(()),

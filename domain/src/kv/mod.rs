@@ -62,7 +62,10 @@ pub struct Delete {
 
 /// A read of a range of keys at one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "a read has a range of keys; both words are etcd's")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "a read has a range of keys; both words are etcd's"
+)]
 pub struct Range {
     /// The space the keys are in.
     pub space: Space,

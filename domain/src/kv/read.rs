@@ -13,13 +13,22 @@ pub fn txn(view: &dyn View, txn: &Txn) -> Result<TxnReply, Rejection> {
     for compare in &txn.compares {
         succeeded &= compare_holds(view, compare)?;
     }
-    let branch = if succeeded { &txn.success } else { &txn.failure };
+    let branch = if succeeded {
+        &txn.success
+    } else {
+        &txn.failure
+    };
     let mut replies = Vec::with_capacity(branch.len());
     for op in branch {
-        let Op::Range(range) = op else { return Err(Rejection::UnknownProposal) };
+        let Op::Range(range) = op else {
+            return Err(Rejection::UnknownProposal);
+        };
         revision_in_txn(range.revision, view.revision(), view.compacted())?;
         let reply = view.range(range)?;
-        replies.push(OpReply::Range { revision: view.revision(), reply });
+        replies.push(OpReply::Range {
+            revision: view.revision(),
+            reply,
+        });
     }
     Ok(TxnReply { succeeded, replies })
 }

@@ -15,7 +15,7 @@
 //! after it is answered. A lease is found here at the latest one sweep after it was applied, so it may end that
 //! much late.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use prometheus::{IntCounter, register_int_counter};
 use tokio::sync::{RwLock, watch};
 use tokio::time::Instant;
 
+use crate::background::deadlines::{Deadlines, Name};
 use crate::pipeline::{Pipeline, RequestContext};
 use crate::status::{Etcd, Refusal};
 
@@ -75,8 +76,6 @@ static RENEWED: LazyLock<IntCounter> = LazyLock::new(|| {
     .expect("registered once")
 });
 
-type Name = (TenantId, LeaseId);
-
 /// What the leader knows of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
@@ -95,42 +94,6 @@ pub struct Lessor {
     /// Held for writing while leases are recorded, so that no renewal falls between the look at what a lease
     /// has left and the record of it.
     recording: RwLock<()>,
-}
-
-/// Deadlines, by lease and in order.
-#[derive(Default)]
-struct Deadlines {
-    by_lease: HashMap<Name, Instant>,
-    in_order: BTreeSet<(Instant, Name)>,
-}
-
-impl Deadlines {
-    fn set(&mut self, name: Name, deadline: Instant) {
-        if let Some(before) = self.by_lease.insert(name, deadline) {
-            self.in_order.remove(&(before, name));
-        }
-        self.in_order.insert((deadline, name));
-    }
-
-    fn forget(&mut self, name: Name) {
-        if let Some(deadline) = self.by_lease.remove(&name) {
-            self.in_order.remove(&(deadline, name));
-        }
-    }
-
-    fn is_over(&self, name: Name, now: Instant) -> bool {
-        self.by_lease
-            .get(&name)
-            .is_some_and(|deadline| *deadline <= now)
-    }
-
-    fn over(&self, now: Instant, most: usize) -> Vec<Name> {
-        let over = self
-            .in_order
-            .iter()
-            .take_while(|(deadline, _)| *deadline <= now);
-        over.take(most).map(|(_, name)| *name).collect()
-    }
 }
 
 impl Lessor {
@@ -488,23 +451,6 @@ fn seconds(ttl: i64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_renewed_lease_moves_back_in_the_order() {
-        let start = Instant::now();
-        let at = |s: u64| start + Duration::from_secs(s);
-        let name = |id| (TenantId::DEFAULT, id);
-        let mut clock = Deadlines::default();
-        clock.set(name(1), at(1));
-        clock.set(name(2), at(2));
-        clock.set(name(1), at(3));
-        assert_eq!(clock.over(at(2), 10), [name(2)]);
-        assert_eq!(clock.over(at(3), 10), [name(2), name(1)]);
-        assert_eq!(clock.over(at(3), 1), [name(2)]);
-        clock.forget(name(2));
-        assert_eq!(clock.over(at(3), 10), [name(1)]);
-        assert_eq!(clock.in_order.len(), clock.by_lease.len());
-    }
 
     #[test]
     fn the_longest_time_to_live_does_not_overflow() {

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod compactor;
+pub mod deadlines;
 pub mod delegate;
 pub mod leases;
 pub mod space;

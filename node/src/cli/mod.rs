@@ -100,16 +100,25 @@ struct Cluster<A: Args> {
     reach: Reach,
 }
 
-/// Adds the command line's nouns to the program's command.
+/// Adds the command line's nouns to the program's command. Their flags for the cluster and the output may
+/// also stand before the noun, as in etcdctl.
 pub fn augment(command: Command) -> Command {
-    Verb::augment_subcommands(command)
+    let before = reach::before_the_noun(command);
+    Verb::augment_subcommands(before)
 }
 
 /// Runs what was typed. `whole` is the program's command, for completion scripts.
 pub fn run(matches: &ArgMatches, whole: Command) -> ExitCode {
-    let verb = match Verb::from_arg_matches(matches) {
+    let mut verb = match Verb::from_arg_matches(matches) {
         Ok(verb) => verb,
         Err(error) => error.exit(),
+    };
+    let form = match verb.reach() {
+        Some(reach) => {
+            reach.take_over(matches);
+            reach.form()
+        }
+        None => None,
     };
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -118,7 +127,6 @@ pub fn run(matches: &ArgMatches, whole: Command) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::io("can not start", &error).report(None),
     };
-    let form = verb.form();
     let outcome = runtime.block_on(verb.run(whole));
     // A task that still talks to the cluster, such as a lock's farewell, gets a moment to end.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
@@ -129,24 +137,24 @@ pub fn run(matches: &ArgMatches, whole: Command) -> ExitCode {
 }
 
 impl Verb {
-    /// The form that was asked for, which errors take too.
-    fn form(&self) -> Option<out::Form> {
-        match self {
-            Self::Kv(c) => c.reach.form(),
-            Self::Watch(c) => c.reach.form(),
-            Self::Txn(c) => c.reach.form(),
-            Self::Lease(c) => c.reach.form(),
-            Self::Lock(c) => c.reach.form(),
-            Self::Elect(c) => c.reach.form(),
-            Self::Tenant(c) => c.reach.form(),
-            Self::Member(c) => c.reach.form(),
-            Self::Status(c) => c.reach.form(),
-            Self::Alarm(c) => c.reach.form(),
-            Self::Defrag(c) => c.reach.form(),
-            Self::Hashkv(c) => c.reach.form(),
-            Self::Snapshot(c) => c.reach.form(),
-            Self::Completion(_) => None,
-        }
+    /// Which cluster and what form, for every noun that talks to one.
+    fn reach(&mut self) -> Option<&mut Reach> {
+        Some(match self {
+            Self::Kv(c) => &mut c.reach,
+            Self::Watch(c) => &mut c.reach,
+            Self::Txn(c) => &mut c.reach,
+            Self::Lease(c) => &mut c.reach,
+            Self::Lock(c) => &mut c.reach,
+            Self::Elect(c) => &mut c.reach,
+            Self::Tenant(c) => &mut c.reach,
+            Self::Member(c) => &mut c.reach,
+            Self::Status(c) => &mut c.reach,
+            Self::Alarm(c) => &mut c.reach,
+            Self::Defrag(c) => &mut c.reach,
+            Self::Hashkv(c) => &mut c.reach,
+            Self::Snapshot(c) => &mut c.reach,
+            Self::Completion(_) => return None,
+        })
     }
 
     async fn run(self, whole: Command) -> Result<ExitCode, Failure> {

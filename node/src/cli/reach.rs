@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
-use meridian_client::{Client, Options, Prefer, Tls};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches as _};
+use meridian_client::{Client, Options, Policy, Tls};
 
 use super::failure::Failure;
 use super::out::{Form, Out};
@@ -78,7 +79,12 @@ impl Reach {
             timeout: self.timeout,
             connections: 1,
             probe_interval: None,
-            prefer: Prefer::Balanced,
+            // About two seconds: enough for an election, and not long to wait for nobody.
+            retry: Policy {
+                attempts_max: 8,
+                pause_first: Duration::from_millis(50),
+                ..Policy::default()
+            },
             user_agent: Some(concat!("meridian/", env!("CARGO_PKG_VERSION")).into()),
             ..Options::default()
         };
@@ -97,10 +103,53 @@ impl Reach {
         Out::stdout(self.output, self.hex)
     }
 
+    /// Takes over what was given before the noun and not after it.
+    pub(super) fn take_over(&mut self, before: &ArgMatches) {
+        let Ok(given) = Self::from_arg_matches(before) else {
+            return;
+        };
+        let is_given = |id: &str| before.value_source(id) == Some(ValueSource::CommandLine);
+        if is_given("endpoints") {
+            self.endpoints = given.endpoints;
+        }
+        if is_given("timeout") {
+            self.timeout = given.timeout;
+        }
+        for (id, own, theirs) in [
+            ("cacert", &mut self.cacert, given.cacert),
+            ("cert", &mut self.cert, given.cert),
+            ("key_file", &mut self.key_file, given.key_file),
+        ] {
+            if is_given(id) {
+                *own = theirs;
+            }
+        }
+        if is_given("tenant") {
+            self.tenant = given.tenant;
+        }
+        self.output = self.output.or(given.output);
+        self.hex |= given.hex;
+    }
+
     /// The form asked for.
     pub(super) fn form(&self) -> Option<Form> {
         self.output
     }
+}
+
+/// Adds the flags to a command in a place where they are understood but not explained.
+pub(super) fn before_the_noun(command: Command) -> Command {
+    let known: Vec<_> = command
+        .get_arguments()
+        .map(|arg| arg.get_id().clone())
+        .collect();
+    Reach::augment_args(command).mut_args(|arg| {
+        if known.contains(arg.get_id()) {
+            arg
+        } else {
+            arg.global(false).hide(true)
+        }
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

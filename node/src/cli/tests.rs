@@ -93,7 +93,10 @@ completion bash
 completion zsh
 completion fish
 kv --endpoints http://a:1,http://b:2 get k --timeout 500ms
-kv get k --cacert ca --cert c --key k";
+kv get k --cacert ca --cert c --key k
+--endpoints http://a:1 --tenant t -o json kv get k
+snapshot status f.snapshot
+snapshot restore f.snapshot --data-dir d --name a --initial-cluster a=http://a:2380 --initial-cluster-token t";
 
 /// What must be refused before anything is sent.
 const BAD: &str = "\
@@ -117,6 +120,7 @@ member add n
 tenant create
 tenant create t --bytes lots
 txn --file f -c x
+snapshot restore f
 completion ksh
 nonsense";
 
@@ -147,6 +151,28 @@ fn what_makes_no_sense_is_refused_as_usage() {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");
     }
+}
+
+#[test]
+fn flags_before_the_noun_count_unless_they_are_repeated_after_it() {
+    use clap::FromArgMatches as _;
+    let endpoints = |line: &str| {
+        let matches = whole().try_get_matches_from(line.split(' ')).unwrap();
+        let mut verb = super::Verb::from_arg_matches(&matches).unwrap();
+        let reach = verb.reach().unwrap();
+        reach.take_over(&matches);
+        (reach.endpoints.clone(), reach.form())
+    };
+    let (before, form) = endpoints("meridian --endpoints http://b:1 -o json kv get k");
+    assert_eq!(
+        (before, form),
+        (vec!["http://b:1".to_owned()], Some(Form::Json))
+    );
+    let (after, form) = endpoints("meridian -o table kv get k --endpoints http://a:1 -o json");
+    assert_eq!(
+        (after, form),
+        (vec!["http://a:1".to_owned()], Some(Form::Json))
+    );
 }
 
 #[test]

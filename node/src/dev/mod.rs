@@ -27,7 +27,7 @@ use crate::settings::Settings;
 /// The most members on one machine.
 const NODES_MAX: u16 = 5;
 /// How long members may take to be ready.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// The subcommand.
 pub fn command() -> Command {
@@ -103,8 +103,15 @@ fn alone(plan: &[ports::Seat], flags: &[String]) -> Result<(), run::Failure> {
     let Some(seat) = plan.first() else {
         return Ok(());
     };
+    // The terminal is for what to try; whoever wants the log asks for it.
+    let quiet = ["--log-level", "warn"].map(str::to_owned);
     let arguments = ["server".to_owned()]
         .into_iter()
+        .chain(if flags.is_empty() {
+            quiet.to_vec()
+        } else {
+            vec![]
+        })
         .chain(seat.flags(plan))
         .chain(flags.to_vec());
     let matches = run::command()

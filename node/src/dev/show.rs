@@ -29,14 +29,14 @@ pub fn welcome(seats: &[Seat], processes: &[u32]) {
     let endpoint_flag = if seats.len() == 1 && all == "127.0.0.1:2379" {
         String::new()
     } else {
-        format!(" --endpoints={all}")
+        format!(" --endpoints {all}")
     };
     let first = endpoints.first().map_or("127.0.0.1:2379", String::as_str);
     println!("\nTry, in another terminal:\n");
-    println!("  meridian{endpoint_flag} watch greeting");
-    println!("  meridian{endpoint_flag} kv put greeting hello");
+    println!("  meridian watch greeting{endpoint_flag}");
+    println!("  meridian kv put greeting hello{endpoint_flag}");
     println!("  ETCDCTL_API=3 etcdctl --endpoints={all} get greeting");
-    println!("  meridian{endpoint_flag} status");
+    println!("  meridian status{endpoint_flag}");
     println!("  curl http://{first}/health");
     if let Some(process) = processes.first() {
         println!("  kill -9 {process}        # the others go on");

@@ -28,9 +28,11 @@ use crate::run::member::OnFault;
 pub fn open(directory: &Directory, on_fault: &OnFault) -> Result<Engine, Fault> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
     let seal: Arc<dyn Seal> = Arc::new(Plain);
-    let log = wal::Settings { on_fault: Arc::clone(on_fault), ..wal::Settings::default() };
-    let (wal, recovered) =
-        Wal::open(Arc::clone(&disk), Arc::clone(&seal), &directory.wal(), log)?;
+    let log = wal::Settings {
+        on_fault: Arc::clone(on_fault),
+        ..wal::Settings::default()
+    };
+    let (wal, recovered) = Wal::open(Arc::clone(&disk), Arc::clone(&seal), &directory.wal(), log)?;
     disk.create_dir_all(&directory.snapshots())?;
     let machine = load(directory, &disk, &seal, &recovered, on_fault)?;
     tracing::info!(
@@ -38,7 +40,14 @@ pub fn open(directory: &Directory, on_fault: &OnFault) -> Result<Engine, Fault> 
         last = %recovered.last.unwrap_or_default(),
         "state loaded; the log goes on from there"
     );
-    Ok(Engine { disk, seal, wal, recovered, machine, snapshots: directory.snapshots() })
+    Ok(Engine {
+        disk,
+        seal,
+        wal,
+        recovered,
+        machine,
+        snapshots: directory.snapshots(),
+    })
 }
 
 fn load(
@@ -60,7 +69,9 @@ fn load(
     if let Some(mut rows) = rows.filter(|rows| rows.applied() >= floor) {
         match load_from(rows.as_mut(), &history) {
             Ok(machine) => return Ok(machine),
-            Err(fault) => tracing::warn!(%fault, "the version store is damaged and will be rebuilt"),
+            Err(fault) => {
+                tracing::warn!(%fault, "the version store is damaged and will be rebuilt");
+            }
         }
     }
     if let Some(file) = newest {

@@ -50,7 +50,12 @@ pub async fn settle(
             path: directory.path().to_owned(),
             what: "its identity holds ids that are not numbers".into(),
         })?;
-        same_cluster(settings, directory, &known, &members.values().flatten().cloned().collect())?;
+        same_cluster(
+            settings,
+            directory,
+            &known,
+            &members.values().flatten().cloned().collect(),
+        )?;
         let founders = founders();
         let start = if founding && founders.iter().any(|founder| founder.id == ids.member) {
             Start::Found(founders)
@@ -68,7 +73,11 @@ pub async fn settle(
             .iter()
             .find(|founder| founder.name == settings.name)
             .map_or_else(|| identity::founder_id(urls, ""), |founder| founder.id);
-        let ids = Ids { cluster: identity::cluster_id(&all), member: own, instance };
+        let ids = Ids {
+            cluster: identity::cluster_id(&all),
+            member: own,
+            instance,
+        };
         (ids, Start::Found(founders))
     } else {
         let others: Vec<String> = members
@@ -82,7 +91,11 @@ pub async fn settle(
         let own = existing
             .member_with(settings.advertised_peer_urls())
             .map_err(|error| Failure::Start(error.to_string()))?;
-        let ids = Ids { cluster: existing.cluster_id, member: own.id, instance };
+        let ids = Ids {
+            cluster: existing.cluster_id,
+            member: own.id,
+            instance,
+        };
         (ids, Start::Join)
     };
     let peer_urls = members.into_values().flatten().collect();
@@ -128,8 +141,10 @@ mod tests {
     use super::*;
 
     fn settings(given: &[(&'static str, &str)]) -> Settings {
-        let given: Vec<_> =
-            given.iter().map(|(flag, value)| (*flag, (*value).to_owned())).collect();
+        let given: Vec<_> = given
+            .iter()
+            .map(|(flag, value)| (*flag, (*value).to_owned()))
+            .collect();
         Settings::load(None, &given).unwrap()
     }
 
@@ -142,8 +157,11 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let directory = Directory::open(dir.path()).unwrap();
             let url = format!("http://127.0.0.1:{port}");
-            let settings =
-                settings(&[("name", name), ("initial-cluster", THREE), ("listen-peer-urls", &url)]);
+            let settings = settings(&[
+                ("name", name),
+                ("initial-cluster", THREE),
+                ("listen-peer-urls", &url),
+            ]);
             let first = settle(&settings, &directory, None).await.unwrap();
             let again = settle(&settings, &directory, None).await.unwrap();
             assert_eq!(first.ids, again.ids);
@@ -173,7 +191,9 @@ mod tests {
             ("initial-cluster", other),
             ("listen-peer-urls", "http://127.0.0.1:8"),
         ]);
-        let Err(error) = settle(&other, &directory, None).await else { panic!("taken over") };
+        let Err(error) = settle(&other, &directory, None).await else {
+            panic!("taken over")
+        };
         assert!(error.to_string().contains("belongs to"), "{error}");
         assert_eq!(error.code(), 3);
 

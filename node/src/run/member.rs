@@ -23,10 +23,10 @@ use tokio_util::task::TaskTracker;
 use crate::directory::Directory;
 use crate::pipeline::Pipeline;
 use crate::run::{Failure, boot, founding};
+use crate::service;
 use crate::service::door::{Door, Grpc};
 use crate::service::http::Outside;
 use crate::service::listen::Listener;
-use crate::service;
 use crate::settings::{Settings, check};
 use crate::{tls, version};
 
@@ -62,8 +62,10 @@ impl Member {
     /// Starts a member. It serves health checks when this returns, and clients once it is [`Member::ready`].
     pub async fn start(settings: Settings, on_fault: OnFault) -> Result<Self, Failure> {
         let settings = Arc::new(settings);
-        let certificates = tls::client_port(&settings.client.tls).map_err(unusable)?;
-        let peer_certificates = tls::peer_port(&settings.peer.tls).map_err(unusable)?;
+        let certificates =
+            tls::client_port(&settings.client.tls).map_err(|error| unusable(&error))?;
+        let peer_certificates =
+            tls::peer_port(&settings.peer.tls).map_err(|error| unusable(&error))?;
         let peer_tls = peer_certificates.as_ref().map(tls::Certificates::current);
         let directory = Directory::open(&settings.data_dir())?;
         let client_sockets = bind("listen-client-urls", &settings.client.listen_urls).await?;
@@ -95,7 +97,10 @@ impl Member {
         raft.election_timeout_ms = settings.raft.election_timeout;
         raft.learners_max = settings.cluster.max_learners;
         raft.strict_reconfiguration = settings.cluster.strict_reconfig_check;
-        let doors = Doors { listeners: peer_sockets, tls: peer_tls };
+        let doors = Doors {
+            listeners: peer_sockets,
+            tls: peer_tls,
+        };
         let replica = Replica::start(raft, engine, doors)
             .await
             .map_err(|error| match error {
@@ -110,7 +115,10 @@ impl Member {
         let tasks = TaskTracker::new();
         let connections = TaskTracker::new();
         let services = service::Services::start(&pipeline, &stop, &tasks);
-        let outside = Outside { pipeline: Arc::clone(&pipeline), wal: wal.clone() };
+        let outside = Outside {
+            pipeline: Arc::clone(&pipeline),
+            wal: wal.clone(),
+        };
         let grpc = Grpc::new(services.grpc(), settings.log.metrics == "extensive");
         let door = Door::new(grpc.clone(), services.http(outside, grpc));
         let room = Arc::new(Semaphore::new(settings.limits.connections));
@@ -209,13 +217,21 @@ impl Member {
     /// Hands leadership over, lets open requests end, and stops every part in reverse.
     pub async fn stop(self) {
         let patience = 2 * self.pipeline.settings.election_timeout();
-        if let Err(error) = self.pipeline.replica.step_down(Instant::now() + patience).await {
+        if let Err(error) = self
+            .pipeline
+            .replica
+            .step_down(Instant::now() + patience)
+            .await
+        {
             tracing::warn!(%error, "leadership could not be handed over; the others will elect");
         }
         self.stop.cancel();
         self.services.stop();
         self.connections.close();
-        if tokio::time::timeout(DRAIN, self.connections.wait()).await.is_err() {
+        if tokio::time::timeout(DRAIN, self.connections.wait())
+            .await
+            .is_err()
+        {
             tracing::info!("open requests are cut off");
         }
         self.end.cancel();
@@ -253,7 +269,7 @@ impl Delegate for Nobody {
     }
 }
 
-fn unusable(error: tls::TlsError) -> Failure {
+fn unusable(error: &tls::TlsError) -> Failure {
     Failure::Settings(error.to_string())
 }
 
@@ -298,7 +314,9 @@ async fn bind(flag: &str, urls: &[String]) -> Result<Vec<TcpListener>, Failure> 
                 )));
             }
             Some(Err(error)) => {
-                return Err(Failure::Address(format!("--{flag}: can not listen on {url}: {error}")));
+                return Err(Failure::Address(format!(
+                    "--{flag}: can not listen on {url}: {error}"
+                )));
             }
             None => return Err(Failure::Address(format!("--{flag}: {url} has no address"))),
         };
@@ -308,7 +326,11 @@ async fn bind(flag: &str, urls: &[String]) -> Result<Vec<TcpListener>, Failure> 
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -324,10 +346,12 @@ fn reached_at(settings: &Settings, sockets: &[TcpListener]) -> Vec<String> {
         .listen_urls
         .iter()
         .zip(sockets)
-        .map(|(url, socket)| match (url.strip_suffix(":0"), socket.local_addr()) {
-            (Some(host), Ok(address)) => format!("{host}:{}", address.port()),
-            _ => url.clone(),
-        })
+        .map(
+            |(url, socket)| match (url.strip_suffix(":0"), socket.local_addr()) {
+                (Some(host), Ok(address)) => format!("{host}:{}", address.port()),
+                _ => url.clone(),
+            },
+        )
         .collect()
 }
 
@@ -343,7 +367,9 @@ async fn publish(pipeline: Arc<Pipeline>, client_urls: Vec<String>, done: watch:
         version: version::MERIDIAN.to_owned(),
         instance: pipeline.ids.instance,
     };
-    let Ok(tenant) = TenantName::new(TenantName::DEFAULT) else { return };
+    let Ok(tenant) = TenantName::new(TenantName::DEFAULT) else {
+        return;
+    };
     loop {
         let ctx = pipeline.system_context(tenant.clone());
         // What is known already may be what this member knew before it stopped: ask first.
@@ -352,7 +378,10 @@ async fn publish(pipeline: Arc<Pipeline>, client_urls: Vec<String>, done: watch:
         if known {
             break;
         }
-        match pipeline.write(&ctx, Intent::MemberPublish(record.clone())).await {
+        match pipeline
+            .write(&ctx, Intent::MemberPublish(record.clone()))
+            .await
+        {
             Ok(_) => break,
             Err(refusal) => tracing::debug!(%refusal, "not published yet"),
         }

@@ -75,7 +75,8 @@ impl Failure {
         match self {
             Self::Start(_) => 1,
             Self::Settings(_) => 2,
-            Self::Directory(_) | Self::Fault(Fault::Directory { .. } | Fault::NewerFormat { .. }) => 3,
+            Self::Directory(_)
+            | Self::Fault(Fault::Directory { .. } | Fault::NewerFormat { .. }) => 3,
             Self::Address(_) => 4,
             Self::Expelled(_) => 5,
             Self::Fault(_) => 6,
@@ -108,25 +109,32 @@ pub fn command() -> Command {
 pub fn server(matches: &ArgMatches) -> ExitCode {
     if matches.get_flag(END_WITH_PARENT) {
         // Where the system does not know this, the parent stops its members itself.
-        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+        let _ =
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
     }
-    let outcome = settings(matches).and_then(|settings| until_stopped(settings, |_| ()));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    let outcome = match settings(matches) {
+        Ok(settings) => until_stopped(settings, |_| ()),
         Err(failure) => {
             eprintln!("meridian server: {failure}");
-            failure.exit_code()
+            Err(failure)
         }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.exit_code(),
     }
 }
 
 /// The settings that file, variables and flags come to.
 pub fn settings(matches: &ArgMatches) -> Result<Settings, Failure> {
-    let file = matches.get_one::<String>("config").map(std::path::Path::new);
+    let file = matches
+        .get_one::<String>("config")
+        .map(std::path::Path::new);
     Ok(Settings::load(file, &table::given(matches))?)
 }
 
-/// Runs one member until a signal or a failure ends it. `ready` is called once it serves.
+/// Runs one member until a signal or a failure ends it; the failure is in the log then. `ready` is called once
+/// it serves.
 pub fn until_stopped(settings: Settings, ready: impl FnOnce(&Member)) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -134,8 +142,10 @@ pub fn until_stopped(settings: Settings, ready: impl FnOnce(&Member)) -> Result<
         .build()
         .map_err(|error| Failure::Start(format!("the runtime can not be started: {error}")))?;
     runtime.block_on(async {
-        let _telemetry =
-            telemetry::start(&settings).map_err(|error| Failure::Settings(error.to_string()))?;
+        let _telemetry = telemetry::start(&settings).map_err(|error| {
+            eprintln!("meridian: {error}");
+            Failure::Settings(error.to_string())
+        })?;
         let outcome = serve(settings, ready).await;
         if let Err(failure) = &outcome {
             tracing::error!(%failure, "the member ends");
@@ -186,7 +196,6 @@ async fn serve(settings: Settings, ready: impl FnOnce(&Member)) -> Result<(), Fa
 fn end_the_process(fault: Fault) {
     let failure = Failure::Fault(fault);
     tracing::error!(%failure, "the disk failed; the process ends, recovery decides at the next start");
-    eprintln!("meridian server: {failure}");
     std::process::exit(i32::from(failure.code()));
 }
 

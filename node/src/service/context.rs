@@ -73,8 +73,8 @@ pub fn grpc_timeout(value: &[u8]) -> Option<Duration> {
     }
     let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
     Some(match unit {
-        b'H' => Duration::from_secs(amount * 3600),
-        b'M' => Duration::from_secs(amount * 60),
+        b'H' => Duration::from_hours(amount),
+        b'M' => Duration::from_mins(amount),
         b'S' => Duration::from_secs(amount),
         b'm' => Duration::from_millis(amount),
         b'u' => Duration::from_micros(amount),
@@ -96,7 +96,7 @@ mod tests {
         );
         assert_eq!(
             grpc_timeout(b"99999999H"),
-            Some(Duration::from_secs(99_999_999 * 3600))
+            Some(Duration::from_hours(99_999_999))
         );
         for bad in [
             &b""[..],

@@ -133,10 +133,15 @@ impl Grpc {
 impl Door {
     /// A door to gRPC on one side, to everything else on the other.
     pub fn new(grpc: Grpc, http: axum::Router) -> Self {
-        Self { grpc, http, certificate: None }
+        Self {
+            grpc,
+            http,
+            certificate: None,
+        }
     }
 
     /// The door as one connection sees it.
+    #[must_use]
     pub fn for_connection(mut self, certificate: Option<ClientCertificate>) -> Self {
         self.certificate = certificate;
         self

@@ -32,7 +32,7 @@ const FIRST_BYTE: Duration = Duration::from_secs(30);
 /// A TLS handshake must end within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A quiet connection is asked whether it is still there.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_hours(2);
 /// And must answer within this time.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The headers of one request, in bytes.

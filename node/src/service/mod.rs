@@ -14,8 +14,8 @@ pub mod context;
 pub mod door;
 pub mod listen;
 
-pub mod etcd;
 pub mod cluster;
+pub mod etcd;
 pub mod gateway;
 pub mod health;
 pub mod http;
@@ -70,11 +70,7 @@ pub struct Services {
 
 impl Services {
     /// Starts what services need beside the pipeline. Tasks end at `stop`.
-    pub fn start(
-        pipeline: &Arc<Pipeline>,
-        stop: &CancellationToken,
-        tasks: &TaskTracker,
-    ) -> Self {
+    pub fn start(pipeline: &Arc<Pipeline>, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
         let lessor = Lessor::new(Arc::clone(pipeline));
         background::start(pipeline, &lessor, stop, tasks);
         let settings = etcd::watch::Settings {
@@ -83,7 +79,12 @@ impl Services {
             message_bytes_max: MESSAGE_BYTES_MAX,
         };
         let watches = Watches::new(Arc::clone(pipeline), settings);
-        Self { pipeline: Arc::clone(pipeline), lessor, watches, stop: stop.clone() }
+        Self {
+            pipeline: Arc::clone(pipeline),
+            lessor,
+            watches,
+            stop: stop.clone(),
+        }
     }
 
     /// Every gRPC service of the client port.
@@ -98,19 +99,28 @@ impl Services {
         Routes::new(bounded!(KvServer::new(etcd::kv::Kv::new(pipeline()))))
             .add_service(self.watches.clone())
             .add_service(bounded!(LeaseServer::new(lease)))
-            .add_service(bounded!(ClusterServer::new(etcd::cluster::Cluster::new(pipeline()))))
+            .add_service(bounded!(ClusterServer::new(etcd::cluster::Cluster::new(
+                pipeline()
+            ))))
             .add_service(bounded!(MaintenanceServer::new(
                 etcd::maintenance::Maintenance::new(pipeline())
             )))
             .add_service(bounded!(AuthServer::new(etcd::auth::Auth::new(pipeline()))))
             .add_service(bounded!(LockServer::new(etcd::lock::Lock::new(contest()))))
-            .add_service(bounded!(ElectionServer::new(etcd::election::Election::new(contest()))))
+            .add_service(bounded!(ElectionServer::new(
+                etcd::election::Election::new(contest())
+            )))
             .add_service(bounded!(HealthServer::new(health::Health::new(pipeline()))))
-            .add_service(bounded!(TenantServiceServer::new(tenant::Tenants::new(pipeline()))))
-            .add_service(bounded!(ClusterServiceServer::new(cluster::Cluster::new(pipeline()))))
+            .add_service(bounded!(TenantServiceServer::new(tenant::Tenants::new(
+                pipeline()
+            ))))
+            .add_service(bounded!(ClusterServiceServer::new(cluster::Cluster::new(
+                pipeline()
+            ))))
     }
 
     /// Everything on the client port that is not gRPC: plain HTTP, and the gateway to `grpc`.
+    #[expect(clippy::unused_self, reason = "the routes of a running member")]
     pub fn http(&self, outside: http::Outside, grpc: door::Grpc) -> axum::Router {
         http::router(outside).merge(gateway::router(grpc))
     }

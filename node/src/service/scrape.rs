@@ -20,7 +20,7 @@ const TENANTS_SHOWN: usize = 200;
 macro_rules! metric {
     ($vis:vis $name:ident: $kind:ty = $register:ident!($($arg:expr),+ $(,)?)) => {
         $vis static $name: LazyLock<$kind> = LazyLock::new(|| {
-            #[expect(clippy::expect_used, reason = "every name is registered once, here")]
+            #[allow(clippy::expect_used, reason = "every name is registered once, here")]
             $register!($($arg),+).expect("a metric name of its own")
         });
     };
@@ -106,7 +106,10 @@ pub fn scrape(pipeline: &Pipeline) -> String {
 /// Bytes this process holds in memory, as Linux counts them; zero where it does not say.
 pub fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let pages = text
+        .split_ascii_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 

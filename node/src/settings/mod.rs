@@ -90,6 +90,7 @@ pub struct Tls {
 }
 
 /// How the cluster is found or founded.
+#[expect(clippy::struct_field_names, reason = "the names are etcd's")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cluster {
@@ -405,7 +406,7 @@ impl Settings {
     /// Between progress messages of a quiet watch.
     pub fn watch_progress_interval(&self) -> Duration {
         humantime::parse_duration(&self.watch.progress_notify_interval)
-            .unwrap_or(Duration::from_secs(600))
+            .unwrap_or(Duration::from_mins(10))
     }
 }
 

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::{Settings, SettingsError};
 
 /// One setting.
+#[derive(Clone, Copy)]
 pub struct Row {
     /// Where it stands in the file, sections separated by dots.
     pub place: &'static str,

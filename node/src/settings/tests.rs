@@ -1,3 +1,5 @@
+//! Every setting has its place, and contradictions are found.
+
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::table::{ROWS, default_of};
@@ -154,11 +156,11 @@ fn compaction_is_read_in_hours_durations_or_revisions() {
     assert_eq!(of("periodic", "0"), None);
     assert_eq!(
         of("periodic", "1"),
-        Some(AutoCompaction::Period(Duration::from_secs(3600)))
+        Some(AutoCompaction::Period(Duration::from_hours(1)))
     );
     assert_eq!(
         of("periodic", "30m"),
-        Some(AutoCompaction::Period(Duration::from_secs(1800)))
+        Some(AutoCompaction::Period(Duration::from_mins(30)))
     );
     assert_eq!(
         of("revision", "1000"),

@@ -1,6 +1,11 @@
 //! A member in this process, on ports the system chose, for tests that speak to it over real sockets.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "shared by tests that use parts of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared by tests that use parts of it"
+)]
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +33,10 @@ impl Served {
     /// A cluster of one with these flags, ready.
     pub async fn with(flags: &[(&'static str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let flags: Vec<_> = flags.iter().map(|(flag, value)| (*flag, (*value).to_owned())).collect();
+        let flags: Vec<_> = flags
+            .iter()
+            .map(|(flag, value)| (*flag, (*value).to_owned()))
+            .collect();
         let member = start(dir.path(), &flags).await.unwrap();
         Self { member, dir, flags }
     }
@@ -63,7 +71,7 @@ impl Served {
     /// Where it listens: `host:port`.
     pub fn authority(&self) -> String {
         let url = self.member.client_urls().first().unwrap();
-        url.strip_prefix("http://").unwrap().to_owned()
+        url.split_once("://").unwrap().1.to_owned()
     }
 
     /// A connection to it.
@@ -79,8 +87,11 @@ impl Served {
 
     /// One HTTP/1.1 request: status and body.
     pub async fn http(&self, method: &str, path: &str) -> (u16, String) {
-        let mut stream = tokio::net::TcpStream::connect(self.authority()).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        let mut stream = tokio::net::TcpStream::connect(self.authority())
+            .await
+            .unwrap();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

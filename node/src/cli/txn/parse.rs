@@ -137,7 +137,7 @@ mod tests {
         words(line)
             .expect("words")
             .into_iter()
-            .map(OsStringExt::into_vec)
+            .map(OsString::into_vec)
             .collect()
     }
 

@@ -185,9 +185,9 @@ impl Admission {
         };
         books.sweep(now);
         let share = {
-            let line = books.line(tenant, now);
-            line.last_write = now;
-            let others = usize::from(!line.waiting.is_empty());
+            let own = books.line(tenant, now);
+            own.last_write = now;
+            let others = usize::from(!own.waiting.is_empty());
             if others == 0 { books.share() } else { 0 }
         };
         if books.has_room(tenant, share, bytes) {
@@ -199,21 +199,21 @@ impl Admission {
                 "{WAITING_BYTES} bytes of writes are waiting"
             )));
         }
-        let line = books.line(tenant, now);
-        if line.waiting.len() >= WAITING_PER_TENANT
-            || line.waiting_bytes + bytes > WAITING_BYTES_PER_TENANT
+        let own = books.line(tenant, now);
+        if own.waiting.len() >= WAITING_PER_TENANT
+            || own.waiting_bytes + bytes > WAITING_BYTES_PER_TENANT
         {
             return Err(too_many(format!(
                 "tenant {} has {} writes of {} bytes waiting",
                 ctx.tenant,
-                line.waiting.len(),
-                line.waiting_bytes
+                own.waiting.len(),
+                own.waiting_bytes
             )));
         }
         let (ready, waiting) = oneshot::channel();
-        line.waiting.push_back(Waiting { bytes, ready });
-        line.waiting_bytes += bytes;
-        if line.waiting.len() == 1 {
+        own.waiting.push_back(Waiting { bytes, ready });
+        own.waiting_bytes += bytes;
+        if own.waiting.len() == 1 {
             books.turns.push_back(tenant);
         }
         books.waiting_bytes += bytes;

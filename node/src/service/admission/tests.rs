@@ -1,3 +1,5 @@
+//! Shares, turns and bounds.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
@@ -13,7 +15,7 @@ fn ctx() -> RequestContext {
         tenant: TenantName::new("busy").unwrap(),
         principal: Principal::Anonymous,
         request_id: None,
-        deadline: tokio::time::Instant::now() + Duration::from_secs(60),
+        deadline: tokio::time::Instant::now() + Duration::from_mins(1),
         deadline_is_callers: false,
         require_leader: false,
         client_api_version: None,

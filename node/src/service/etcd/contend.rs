@@ -10,9 +10,7 @@
 //! Whoever stands in line waits on its tenant's watch hub; nothing is polled. A place in the line that is given up
 //! while waiting is removed ([`Place`]): when the caller goes away its call is dropped, and so is the place.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,7 +27,7 @@ use meridian_domain::txn::{Compare, Op, OpReply, Operand, Relation, Txn, TxnRepl
 use meridian_domain::view::View;
 use meridian_raft::Unavailable;
 use meridian_storage::store::Tenant;
-use meridian_storage::watch::{Filters, Form, Session, Step, Watch};
+use meridian_storage::watch::Filters;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
@@ -38,13 +36,12 @@ use crate::pipeline::{Consistency, Pipeline, RequestContext};
 use crate::service::context::grpc_timeout;
 use crate::service::etcd::kv::txn_reply;
 use crate::service::etcd::lease::drawn_id;
+use crate::service::etcd::news::News;
 use crate::service::etcd::watch::Watches;
 use crate::status::{Etcd, Refusal};
 
 /// The time to live of a lease made for whoever brings none, in seconds: etcd's. Nobody keeps it alive.
 const LEASE_TTL_SECONDS: i64 = 60;
-/// How much is taken out of the hub at a time; what it is does not matter, only that something came.
-const BATCH_BYTES: usize = 64 << 10;
 /// How long the removal of a place is tried.
 const REMOVAL: Duration = Duration::from_secs(10);
 
@@ -342,77 +339,6 @@ impl Drop for Place {
             }
         });
     }
-}
-
-/// Word of changes in a range of keys. What changed must be looked up: this only says that something did.
-pub struct News {
-    contest: Contest,
-    tenant: Arc<Tenant>,
-    range: KeyRange,
-    filters: Filters,
-    session: Session,
-}
-
-impl News {
-    /// Word of what changes from now on. State looked at after this returned is not missed.
-    pub fn open(
-        contest: &Contest,
-        tenant: &Arc<Tenant>,
-        range: KeyRange,
-        filters: Filters,
-    ) -> Self {
-        let session = begin(contest, tenant, &range, filters);
-        Self {
-            contest: contest.clone(),
-            tenant: Arc::clone(tenant),
-            range,
-            filters,
-            session,
-        }
-    }
-
-    /// Returns when something changed since the last time, or may have.
-    pub async fn next(&mut self) -> Result<(), Refusal> {
-        let fell_behind = poll_fn(|cx| {
-            self.session.collect(cx.waker(), 0);
-            if self.session.hub().is_closed() {
-                let name = self.tenant.record().name.to_string();
-                return Poll::Ready(Err(Rejection::TenantNotFound { name }));
-            }
-            match self.session.next(BATCH_BYTES) {
-                Step::Idle => Poll::Pending,
-                Step::Busy | Step::Batch(_) => Poll::Ready(Ok(false)),
-                Step::Past { .. } => Poll::Ready(Ok(true)),
-            }
-        })
-        .await;
-        if fell_behind? {
-            // What it missed does not matter: it starts anew, and its owner looks.
-            self.session = begin(&self.contest, &self.tenant, &self.range, self.filters);
-        }
-        Ok(())
-    }
-}
-
-fn begin(contest: &Contest, tenant: &Arc<Tenant>, range: &KeyRange, filters: Filters) -> Session {
-    contest.watches.attend(tenant.hub());
-    let mut session = Session::open(Arc::clone(tenant.hub()));
-    let watch = Watch {
-        id: 0,
-        space: Space::RAW,
-        range: range.clone(),
-        start: 0,
-        seen: 0,
-        filters,
-        form: Form {
-            prev: false,
-            keys_only: true,
-        },
-        notes: 0,
-    };
-    // Without a limit it is always taken: the call that waits was admitted already.
-    let _added = session.add(&watch, 0);
-    session
 }
 
 /// The key that stands in line under a name with a lease.

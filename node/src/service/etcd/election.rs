@@ -23,7 +23,8 @@ use meridian_storage::store::Tenant;
 use meridian_storage::watch::Filters;
 use tonic::{Request, Response, Status};
 
-use crate::service::etcd::contend::{Contest, News, first_here, line};
+use crate::service::etcd::contend::{Contest, first_here, line};
+use crate::service::etcd::news::News;
 use crate::status::{Etcd, Refusal};
 
 /// The service.

@@ -103,7 +103,7 @@ pub async fn open(
 }
 
 /// The next piece. Asynchronous because the stream that drives it is.
-#[expect(clippy::unused_async, reason = "`try_unfold` wants a future")]
+#[allow(clippy::unused_async, reason = "`try_unfold` wants a future")]
 async fn next(mut walk: Walk) -> Result<Option<(RangeStreamResponse, Walk)>, Status> {
     if walk.done {
         return Ok(None);
@@ -115,7 +115,7 @@ async fn next(mut walk: Walk) -> Result<Option<(RangeStreamResponse, Walk)>, Sta
         limit,
         ..walk.range.clone()
     });
-    let answer = walk.pipeline.look(&walk.tenant, &walk.ctx, &query)?;
+    let answer = Pipeline::look(&walk.tenant, &walk.ctx, &query)?;
     let (_, reply) = unpack(answer)?;
     if let Some(left) = &mut walk.left {
         *left -= reply.kvs.len() as i64;

@@ -1,44 +1,16 @@
-//! `meridian snapshot`: everything a cluster holds, in one file.
+//! `meridian snapshot save`.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-use super::failure::Failure;
-use super::out::{Form, Out, size};
-use super::reach::Reach;
-
-/// Snapshots.
-#[derive(Debug, Args)]
-pub(super) struct Snapshot {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Save a snapshot of the first endpoint to a file
-    Save {
-        /// The file to write; it is replaced only once the whole snapshot is there
-        file: PathBuf,
-    },
-}
-
-impl Snapshot {
-    pub(super) async fn run(&self, reach: &Reach, out: &mut Out) -> Result<ExitCode, Failure> {
-        match &self.verb {
-            Verb::Save { file } => save(reach, out, file).await?,
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
+use crate::cli::failure::Failure;
+use crate::cli::out::{Form, Out, size};
+use crate::cli::reach::Reach;
 
 /// Downloads a snapshot beside the file, makes it durable, and only then gives it its name.
-async fn save(reach: &Reach, out: &mut Out, path: &Path) -> Result<(), Failure> {
+pub(super) async fn run(reach: &Reach, out: &mut Out, path: &Path) -> Result<(), Failure> {
     let client = reach.client()?;
     let endpoint = client.endpoints().swap_remove(0);
     let mut snapshot = client.snapshot(&endpoint).await?;
@@ -52,7 +24,7 @@ async fn save(reach: &Reach, out: &mut Out, path: &Path) -> Result<(), Failure> 
     let mut file = tokio::fs::File::create(&partial)
         .await
         .map_err(|e| io("create", &e))?;
-    let bar = progress("saving");
+    let bar = super::bar("saving");
     let mut written = 0;
     while let Some(chunk) = snapshot.next().await? {
         file.write_all(&chunk.bytes)
@@ -94,19 +66,10 @@ impl Drop for Unfinished {
     }
 }
 
-fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+/// Makes a name that was given in the folder of `path` survive a power loss.
+pub(super) fn sync_folder_of(path: &Path) -> std::io::Result<()> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// A bar on standard error, if that is a terminal.
-fn progress(what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let template = "{msg} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.with_message(what)
 }
