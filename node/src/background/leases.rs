@@ -293,12 +293,7 @@ impl Lessor {
     /// Until the next deadline, or the next look at which leases exist.
     async fn rest(&self, next_sweep: Instant) {
         let now = Instant::now();
-        let next = self
-            .clock
-            .lock()
-            .in_order
-            .first()
-            .map(|(deadline, _)| *deadline);
+        let next = self.clock.lock().first();
         let next = next.map_or(next_sweep, |next| next.min(next_sweep));
         tokio::time::sleep(next.saturating_duration_since(now).clamp(REST_MIN, SWEEP)).await;
     }
