@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::metrics;
 use crate::network::roster::Roster;
 use crate::status::{Expelled, Standing};
-use crate::type_config::Raft;
+use crate::type_config::{self, Raft};
 
 /// The leader of a term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +102,9 @@ impl Follow {
                 *was = now;
                 moved
             });
+            let committed = raft.data_metrics().borrow_watched().local_committed;
+            let committed = type_config::to_domain_or_zero(committed.as_ref()).index;
+            metrics::PROPOSALS_COMMITTED.set(committed as i64);
             let (broken, quorum_age) = {
                 let all = raft.metrics();
                 let all = all.borrow_watched();

@@ -35,7 +35,7 @@ impl Etcd {
             .collect();
         let mut etcd = Self {
             members: vec![],
-            folder: folder,
+            folder,
         };
         for i in 0..size {
             let endpoint = format!("http://127.0.0.1:{}", ports[i]);

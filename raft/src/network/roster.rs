@@ -118,6 +118,10 @@ impl Roster {
         if known || membership.log_id().is_none() {
             return Ok(());
         }
+        // It knows a newer membership than this member, which may have been away while it joined.
+        if hello.membership_index > self.membership_index() {
+            return Ok(());
+        }
         if hello.membership_index > 0 && hello.membership_index < self.membership_index() {
             let text = format!("member {:x} was removed from the cluster", hello.member_id);
             return Err((HelloRefusal::Removed, text));
