@@ -3,80 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod member;
+mod requests;
 
-use bytes::Bytes;
-use meridian_proto::api::v1::tenant_service_client::TenantServiceClient;
-use meridian_proto::api::v1::{
-    CreateTenantRequest, DeleteTenantRequest, ListTenantsRequest, Quota,
-};
-use meridian_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use meridian_proto::etcdserverpb::request_op::Request as Asked;
 use meridian_proto::etcdserverpb::response_op::Response as Answered;
 use meridian_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 
 use member::Served;
-
-fn bytes(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
-}
-
-fn put(key: &str, value: &str) -> PutRequest {
-    PutRequest {
-        key: bytes(key),
-        value: bytes(value),
-        ..PutRequest::default()
-    }
-}
-
-fn get(key: &str) -> RangeRequest {
-    RangeRequest {
-        key: bytes(key),
-        ..RangeRequest::default()
-    }
-}
-
-fn prefix(key: &str, end: &str) -> RangeRequest {
-    RangeRequest {
-        key: bytes(key),
-        range_end: bytes(end),
-        ..RangeRequest::default()
-    }
-}
-
-fn op(request: Asked) -> RequestOp {
-    RequestOp {
-        request: Some(request),
-    }
-}
-
-fn version_is(key: &str, version: i64) -> Compare {
-    Compare {
-        result: CompareResult::Equal.into(),
-        target: CompareTarget::Version.into(),
-        key: bytes(key),
-        range_end: Bytes::new(),
-        target_union: Some(TargetUnion::Version(version)),
-    }
-}
-
-fn under<T>(tenant: &'static str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request
-        .metadata_mut()
-        .insert("meridian-tenant", tenant.parse().unwrap());
-    request
-}
-
-fn assert_refused(status: &Status, code: Code, text: &str) {
-    assert_eq!((status.code(), status.message()), (code, text));
-    assert!(
-        status.metadata().contains_key("meridian-code"),
-        "{text} has no stable code"
-    );
-}
+use requests::{assert_refused, bytes, get, op, prefix, put, under, version_is};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_move_the_revision_by_one_and_reads_see_them() {
@@ -391,148 +328,6 @@ async fn a_stream_of_a_range_holds_one_revision_and_counts_at_the_end() {
         refused.message(),
         "RangeStream does not support custom sort orders"
     );
-    served.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tenants_have_keys_revisions_and_quotas_of_their_own() {
-    let served = Served::start().await;
-    let mut kv = served.kv().await;
-    let mut tenants = TenantServiceClient::new(served.channel().await);
-    let unknown = kv.put(under("team-a", put("k", "v"))).await.unwrap_err();
-    assert_refused(
-        &unknown,
-        Code::NotFound,
-        "meridian: tenant \"team-a\" does not exist",
-    );
-    let create = CreateTenantRequest {
-        name: "team-a".into(),
-        quota: Some(Quota {
-            keys: 2,
-            requests_per_second: 1000,
-            ..Quota::default()
-        }),
-        retention: None,
-    };
-    let made = tenants
-        .create(create.clone())
-        .await
-        .unwrap()
-        .into_inner()
-        .tenant
-        .unwrap();
-    assert_eq!((made.name.as_str(), made.revision), ("team-a", 1));
-    assert_eq!(
-        tenants.create(create).await.unwrap_err().code(),
-        Code::AlreadyExists
-    );
-
-    kv.put(put("k", "default's")).await.unwrap();
-    kv.put(put("k2", "default's")).await.unwrap();
-    let own = kv
-        .put(under("team-a", put("k", "a's")))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(own.header.unwrap().revision, 2);
-    let read = kv
-        .range(under("team-a", prefix("\0", "\0")))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!((read.count, read.kvs[0].value.clone()), (1, bytes("a's")));
-
-    kv.put(under("team-a", put("k2", ""))).await.unwrap();
-    let full = kv.put(under("team-a", put("k3", ""))).await.unwrap_err();
-    assert_eq!(full.code(), Code::ResourceExhausted);
-    let hint = full
-        .metadata()
-        .get("meridian-hint")
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned();
-    assert!(
-        hint.contains("team-a") && hint.contains("of 2 keys"),
-        "{hint}"
-    );
-    let gone = DeleteRangeRequest {
-        key: bytes("k2"),
-        ..DeleteRangeRequest::default()
-    };
-    kv.delete_range(under("team-a", gone)).await.unwrap();
-
-    let all = tenants
-        .list(ListTenantsRequest {})
-        .await
-        .unwrap()
-        .into_inner()
-        .tenants;
-    let names: Vec<_> = all.iter().map(|tenant| tenant.name.as_str()).collect();
-    assert_eq!(names, ["default", "team-a"]);
-    assert_eq!(all[1].usage.unwrap().keys, 1);
-    tenants
-        .delete(DeleteTenantRequest {
-            name: "team-a".into(),
-        })
-        .await
-        .unwrap();
-    assert_eq!(
-        kv.range(under("team-a", get("k")))
-            .await
-            .unwrap_err()
-            .code(),
-        Code::NotFound
-    );
-    let kept = tenants
-        .delete(DeleteTenantRequest {
-            name: "default".into(),
-        })
-        .await
-        .unwrap_err();
-    assert_eq!(kept.code(), Code::FailedPrecondition);
-    served.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_over_its_rate_is_told_so() {
-    let served = Served::start().await;
-    let mut kv = served.kv().await;
-    let mut tenants = TenantServiceClient::new(served.channel().await);
-    let quota = Some(Quota {
-        requests_per_second: 3,
-        ..Quota::default()
-    });
-    let create = CreateTenantRequest {
-        name: "slow".into(),
-        quota,
-        retention: None,
-    };
-    tenants.create(create).await.unwrap();
-    let mut refusal = None;
-    for _ in 0..100 {
-        if let Err(status) = kv.range(under("slow", get("k"))).await {
-            refusal = Some(status);
-            break;
-        }
-    }
-    let refusal = refusal.unwrap();
-    assert_refused(
-        &refusal,
-        Code::ResourceExhausted,
-        "etcdserver: too many requests",
-    );
-    let hint = refusal
-        .metadata()
-        .get("meridian-hint")
-        .unwrap()
-        .to_str()
-        .unwrap();
-    assert!(
-        hint.contains("slow") && hint.contains("3 requests per second"),
-        "{hint}"
-    );
-    kv.range(get("k")).await.unwrap();
     served.stop().await;
 }
 

@@ -139,7 +139,7 @@ fn the_domain_is_pure() {
             "async fn",
             "tracing::",
             "println!",
-            "rand::",
+            " rand::",
         ] {
             if text.contains(impure) {
                 faults.push(format!("{} uses {impure}", shown(path)));
@@ -160,7 +160,7 @@ fn storage_touches_files_through_its_disk_only() {
         // sled does its own file I/O; its folder alone is handled here, beside the disk itself.
         let may = name.starts_with("storage/src/disk/")
             || name.starts_with("storage/src/backend/")
-            || name.ends_with("tests.rs");
+            || name.contains("/tests");
         let text = std::fs::read_to_string(path).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
         if !may && (code.contains("std::fs::") || code.contains("File::open")) {
@@ -194,8 +194,9 @@ fn every_file_opens_with_its_chapter() {
     let mut faults = vec![];
     for path in rust_files() {
         let text = std::fs::read_to_string(&path).unwrap();
-        if !text.starts_with("//!") {
-            faults.push(format!("{} does not begin with //!", shown(&path)));
+        // Attributes of a test module may stand before it.
+        if !text.lines().take(12).any(|line| line.starts_with("//!")) {
+            faults.push(format!("{} has no chapter", shown(&path)));
         }
     }
     check(&faults);

@@ -114,7 +114,7 @@ fn contradictions_are_refused_by_the_name_of_the_flag() {
             &[("listen-client-urls", "http://0.0.0.0:1")],
             "--advertise-client-urls",
         ),
-        (&[("election-timeout", "300")], "5 times"),
+        (&[("election-timeout", "200")], "5 times"),
         (
             &[("initial-cluster", "b=http://127.0.0.1:1")],
             "couldn't find local name",

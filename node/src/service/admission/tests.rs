@@ -77,23 +77,22 @@ fn two_tenants_that_write_are_held_to_equal_shares() {
         assert!(waiting.iter_mut().all(|ready| ready.try_recv().is_err()));
     }
     drop(passes.pop_front());
-    assert_eq!(
-        waiting
-            .iter_mut()
-            .filter_map(|ready| ready.try_recv().ok())
-            .count(),
-        1
-    );
+    // Kept: a place given back would let the next one in.
+    let entered: Vec<_> = waiting
+        .iter_mut()
+        .filter_map(|ready| ready.try_recv().ok())
+        .collect();
+    assert_eq!(entered.len(), 1);
 }
 
 #[test]
-fn turns_are_fair_by_bytes_and_not_by_count() {
+fn both_tenants_move_on_while_their_lines_are_long() {
     let admission = Arc::new(Admission::default());
     // Both tenants have their share in flight and a line behind it: large writes and small ones.
     let mut held = vec![];
     let mut lines: Vec<(Lane, usize, oneshot::Receiver<Pass>)> = vec![];
-    for (lane, bytes) in [(BUSY, 15 << 10), (QUIET, 1 << 10)] {
-        for _ in 0..400 {
+    for _ in 0..400 {
+        for (lane, bytes) in [(BUSY, 15 << 10), (QUIET, 1 << 10)] {
             match enter(&admission, lane, bytes) {
                 Entrance::Open(pass) => held.push(pass),
                 Entrance::Wait(ready) => lines.push((lane, bytes, ready)),

@@ -1,3 +1,5 @@
+//! The history against a naive one: random batches, restarts, power loss.
+
 use std::sync::Arc;
 
 use meridian_domain::name::TenantId;

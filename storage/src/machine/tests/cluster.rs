@@ -1,3 +1,5 @@
+//! Tenants, alarms, members: the cluster's own facts in apply.
+
 use meridian_domain::command::{AlarmKind, MemberRecord};
 use meridian_domain::name::TenantName;
 use meridian_domain::tenant::{Quota, QuotaKind, Retention};

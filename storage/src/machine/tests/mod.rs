@@ -1,3 +1,5 @@
+//! The machine, behaviour by behaviour, and against a naive store.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

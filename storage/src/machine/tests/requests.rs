@@ -1,3 +1,5 @@
+//! Request ids: a write is applied at most once.
+
 use meridian_domain::limits::{REQUEST_ANSWER_BYTES_MAX, REQUEST_IDS_PER_TENANT};
 
 use super::*;

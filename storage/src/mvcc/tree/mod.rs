@@ -267,10 +267,7 @@ impl<E: Entry> Tree<E> {
     }
 }
 
-fn total<'a, E: Entry + 'a>(
-    sum: Weight,
-    children: impl Iterator<Item = &'a Child<E>>,
-) -> Weight {
+fn total<'a, E: Entry + 'a>(sum: Weight, children: impl Iterator<Item = &'a Child<E>>) -> Weight {
     children.fold(sum, |sum, child| sum.plus(child.weight))
 }
 

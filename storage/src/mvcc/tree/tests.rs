@@ -1,3 +1,5 @@
+//! The tree against an ordered map of the standard library, and against its own past.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
