@@ -39,7 +39,7 @@ fn transcript() -> Vec<Shown> {
         .unwrap();
     let (block, _) = after.split_once("\n```").unwrap();
     let mut shown: Vec<Shown> = vec![];
-    for line in block.lines() {
+    for line in block.split('\n') {
         match line.strip_prefix("$ ") {
             Some(command) => shown.push(Shown {
                 command: command.into(),
@@ -67,7 +67,13 @@ impl Drop for Cluster {
     }
 }
 
+/// Starts it on ports that were free a moment ago; on others if somebody took one of them meanwhile.
 fn start() -> Cluster {
+    let started = (0..5).find_map(|_| try_start());
+    started.expect("`meridian dev` showed three members")
+}
+
+fn try_start() -> Option<Cluster> {
     let dir = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -103,18 +109,18 @@ fn start() -> Cluster {
             break;
         }
     }
-    assert_eq!(
-        members.len(),
-        3,
-        "`meridian dev` did not show three members"
-    );
+    if members.len() != 3 {
+        let _ = child.kill();
+        child.wait().unwrap();
+        return None;
+    }
     // What it prints later is read, so that it never waits for a reader.
     std::thread::spawn(move || lines.for_each(drop));
-    Cluster {
+    Some(Cluster {
         child,
         members,
         _dir: dir,
-    }
+    })
 }
 
 async fn leader(members: &[(String, String)]) -> usize {
