@@ -25,7 +25,7 @@
 //!   block that is being rewritten).
 //! - Damage never panics. At opening, a store that does not open or verify is set aside and an empty one is
 //!   made (the caller loads from a snapshot and the log). Damage found later is a [`Fault`]: from
-//!   [`Rows`](crate::row::Rows) while loading (call [`History::reset`] or [`History::clear`]), from a read or
+//!   [`Rows`] while loading (call [`History::reset`] or [`History::clear`]), from a read or
 //!   the mirror thread at run time (the node stops and starts again; `Settings::on_fault` tells it).
 //!
 //! When things are full: pending rows are bounded and [`History::submit`] blocks (back-pressure on apply);

@@ -20,7 +20,7 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// How many bytes of the newest entries stay in memory.
     pub tail_bytes: usize,
-    /// How many free bytes the disk must have, or [`Wal::reserve_ok`] refuses.
+    /// How many free bytes the disk must have, or [`super::Wal::reserve_ok`] refuses.
     pub reserve_bytes: u64,
     /// How long the log must be quiet before what is lazy is written.
     pub settle_after: Duration,

@@ -17,8 +17,8 @@ pub enum Step<'a> {
     Busy,
     /// Events of one watch.
     Batch(Batch<'a>),
-    /// Read history `from..=to` (or a first part of it, whole revisions) and [`Session::feed`] it. Said
-    /// once until it is fed or [`Session::unread`].
+    /// Read history `from..=to` (or a first part of it, whole revisions) and [`super::Session::feed`] it. Said
+    /// once until it is fed or [`super::Session::unread`].
     Past {
         /// The first revision.
         from: Revision,
