@@ -65,9 +65,11 @@ pub async fn replay(shared: &Shared, member: usize, until: i64) -> Result<Watche
             .await
             .map_err(|_| WorldError::Request(format!("history ends at {last}, not {until}")))??
             .ok_or_else(|| WorldError::Request("the stream of history ended".into()))?;
-        let message = events(shared, answer);
-        if let Some(event) = message.last() {
-            last = event.revision;
+        let mut message = events(shared, answer);
+        last = message.last().map_or(last, |event| event.revision);
+        // A lease may run out meanwhile: what came after `until` is nobody's to compare.
+        message.retain(|event| event.revision <= until);
+        if !message.is_empty() {
             watched.messages.push(message);
         }
     }
