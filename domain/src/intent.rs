@@ -1,5 +1,6 @@
 //! Every write of the product, one closed enum.
 
+use crate::access::change::AccessChange;
 use crate::command::{AlarmKind, MemberRecord};
 use crate::kv::{Delete, LeaseId, Put};
 use crate::name::TenantName;
@@ -88,4 +89,6 @@ pub enum Intent {
         /// Its id.
         id: u64,
     },
+    /// Change who may do what.
+    Access(AccessChange),
 }

@@ -23,6 +23,22 @@ pub struct Space(pub u8);
 impl Space {
     /// The keys etcd's clients see.
     pub const RAW: Self = Self(0);
+    /// Roles, users, bindings, policy ([`crate::access`]). A transaction that changes a key here moves the
+    /// tenant's rules revision.
+    pub const ACCESS: Self = Self(1);
+    /// Tokens. Apart from the rules, because issuing one changes none.
+    pub const CREDENTIALS: Self = Self(2);
+}
+
+impl std::fmt::Display for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self::RAW => f.write_str("raw"),
+            Self::ACCESS => f.write_str("access"),
+            Self::CREDENTIALS => f.write_str("credentials"),
+            Self(number) => write!(f, "space-{number}"),
+        }
+    }
 }
 
 /// Where a range of keys ends.

@@ -24,6 +24,7 @@ pub mod txn;
 
 pub mod access;
 pub mod answer;
+pub mod audit;
 pub mod intent;
 pub mod plan;
 pub mod query;

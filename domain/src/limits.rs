@@ -49,3 +49,39 @@ pub const WATCH_BATCH_REVISIONS_MAX: usize = 1_000;
 
 /// Nominal cost of a put beside its key and value, in bytes, as etcd charges it against a quota.
 pub const PUT_OVERHEAD_BYTES: u64 = 256;
+
+/// The longest name of a user, role or subject, in bytes. SPIFFE ids have up to 2,048.
+pub const ACCESS_NAME_BYTES_MAX: usize = 2_048;
+
+/// The most grants of one role: its document must fit one request.
+pub const GRANTS_PER_ROLE_MAX: usize = 4_096;
+
+/// The most roles of one caller, those taken over included.
+pub const ROLES_PER_SUBJECT_MAX: usize = 256;
+
+/// How many steps deep roles take over from roles.
+pub const ROLE_DEPTH_MAX: usize = 16;
+
+/// The most grants one caller's rights are compiled from. Ten times what decisions are measured with.
+pub const GRANTS_PER_SUBJECT_MAX: usize = 100_000;
+
+/// The most users of one tenant.
+pub const USERS_PER_TENANT_MAX: i64 = 1_000_000;
+
+/// The most roles of one tenant.
+pub const ROLES_PER_TENANT_MAX: i64 = 10_000;
+
+/// The most tokens of one tenant, expired ones that nobody removed included.
+pub const TOKENS_PER_TENANT_MAX: i64 = 1_000_000;
+
+/// The most holders a role is taken from when it is deleted; beyond it is revoked one by one first.
+pub const ROLE_HOLDERS_MAX: usize = 4_096;
+
+/// The most networks in one condition, token or policy.
+pub const NETWORKS_MAX: usize = 64;
+
+/// The longest life of a token, in seconds: 90 days.
+pub const TOKEN_TTL_SECONDS_MAX: u64 = 90 * 24 * 60 * 60;
+
+/// The most names in one list of a policy: issuers, audiences, trust domains, regions.
+pub const POLICY_LIST_MAX: usize = 256;

@@ -1,6 +1,6 @@
 //! Planning a write: the order of checks, and one line per intent.
 //!
-//! 1. may they?            [`crate::access::check`]
+//! 1. may they?            [`crate::access::permit`]
 //! 2. is it well-formed?   [`crate::kv::check`]
 //! 3. does the state allow it, as far as this view knows?  (apply decides again, exactly)
 //!
@@ -28,7 +28,7 @@ pub struct Plan {
 
 /// Plans an intent against a view. Pure.
 pub fn plan(view: &dyn View, principal: &Principal, intent: Intent) -> Result<Plan, Rejection> {
-    access::check(principal, Action::Write(&intent))?;
+    access::permit(view, principal, Action::Write(&intent))?;
     let mut guards = Guards {
         rules_revision: Some(view.rules_revision()),
         term: None,
@@ -127,6 +127,10 @@ pub fn plan(view: &dyn View, principal: &Principal, intent: Intent) -> Result<Pl
         },
         Intent::MemberPublish(record) => Command::MemberPublish(record),
         Intent::MemberForget { id } => Command::MemberForget { id },
+        Intent::Access(change) => {
+            check::alarms(view, false)?;
+            Command::Txn(access::amend(view, principal.identity(), &change)?)
+        }
     };
     Ok(Plan { guards, command })
 }

@@ -1,5 +1,6 @@
 //! Every read of the product, one closed enum.
 
+use crate::access::change::AccessQuery;
 use crate::kv::{LeaseId, Range};
 use crate::txn::Txn;
 
@@ -25,4 +26,6 @@ pub enum Query {
     Alarms,
     /// What members published.
     Members,
+    /// Who may do what.
+    Access(AccessQuery),
 }

@@ -142,6 +142,109 @@ pub enum Rejection {
     /// The principal may not do this.
     #[error("etcdserver: permission denied")]
     PermissionDenied,
+    /// As [`Self::PermissionDenied`], and what it takes can be said: it was in the request.
+    #[error("etcdserver: permission denied")]
+    Forbidden {
+        /// The right that is missing, in words.
+        needs: Box<str>,
+    },
+    /// Authentication is on and the request says nothing of who sends it; or a user without a name.
+    #[error("etcdserver: user name is empty")]
+    UserNameEmpty,
+    /// What proves who somebody is proves it no more: expired, revoked, or never valid.
+    #[error("etcdserver: invalid auth token")]
+    InvalidToken,
+    /// Wrong name or wrong password; which one is not said.
+    #[error("etcdserver: authentication failed, invalid user ID or password")]
+    AuthFailed,
+    /// A password for a user whom no password opens.
+    #[error("auth: authentication failed, password was given for no password user")]
+    NoPasswordUser,
+    /// Authentication is off.
+    #[error("etcdserver: authentication is not enabled")]
+    AuthNotEnabled,
+    /// The rules moved since the caller's rights were looked up.
+    #[error("etcdserver: revision of auth store is old")]
+    AuthOld,
+
+    // ---- rules --------------------------------------------------------------------------------
+    /// Authentication can not be on without the user `root`.
+    #[error("etcdserver: root user does not exist")]
+    RootUserMissing,
+    /// The user `root` must have the role `root`, everywhere and always.
+    #[error("etcdserver: root user does not have root role")]
+    RootRoleMissing,
+    /// The name is taken.
+    #[error("etcdserver: user name already exists")]
+    UserExists,
+    /// No such user.
+    #[error("etcdserver: user name not found")]
+    UserNotFound,
+    /// A role without a name.
+    #[error("etcdserver: role name is empty")]
+    RoleNameEmpty,
+    /// The name is taken.
+    #[error("etcdserver: role name already exists")]
+    RoleExists,
+    /// No such role.
+    #[error("etcdserver: role name not found")]
+    RoleNotFound,
+    /// They do not have it.
+    #[error("etcdserver: role is not granted to the user")]
+    RoleNotGranted,
+    /// The role has no such grant.
+    #[error("etcdserver: permission is not granted to the role")]
+    PermissionNotGranted,
+    /// A grant of nothing.
+    #[error("etcdserver: permission not given")]
+    PermissionNotGiven,
+    /// A change that would lock everybody out, or a range that holds no key.
+    #[error("etcdserver: invalid auth management")]
+    InvalidAuthManagement,
+    /// Names that begin with `meridian:` are the product's.
+    #[error("meridian: names that begin with `meridian:` are reserved")]
+    ReservedName,
+    /// A role would take over from itself.
+    #[error("meridian: role {role:?} would take over from itself")]
+    RoleCircle {
+        /// The role.
+        role: Box<str>,
+    },
+    /// One person would hold what nobody may hold together.
+    #[error("meridian: nobody may hold the duties of {duty} together")]
+    DutiesConflict {
+        /// The pair.
+        duty: &'static str,
+    },
+    /// Nobody hands a role to themselves.
+    #[error("meridian: nobody may assign a role to themselves")]
+    OwnGrant,
+    /// Rights on the cluster are granted in the tenant `default` alone.
+    #[error("meridian: rights on the cluster are granted in the tenant `default` only")]
+    ClusterScope,
+    /// A token of this id exists.
+    #[error("meridian: the token already exists")]
+    TokenExists,
+    /// No such token.
+    #[error("meridian: the token does not exist")]
+    TokenNotFound,
+    /// A token that would live too long, or not at all.
+    #[error("meridian: a token lives at least a moment and at most {seconds_max} seconds")]
+    TokenTtl {
+        /// The policy's bound.
+        seconds_max: u64,
+    },
+    /// More of something than the rules of one tenant may hold.
+    #[error("meridian: too many {what}, the limit is {limit}")]
+    AccessTooLarge {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// A rule was written by a newer version, or is damaged. Nothing is allowed by it.
+    #[error("meridian: a rule of this tenant can not be read by this version")]
+    AccessUnreadable,
 
     // ---- apply ---------------------------------------------------------------------------------
     /// The request id was used before, for a write whose answer was too large to keep.
@@ -185,7 +288,34 @@ impl Rejection {
             Self::TenantExists { .. } => "TENANT_EXISTS",
             Self::TenantIsDefault => "TENANT_IS_DEFAULT",
             Self::TooManyTenants { .. } => "TOO_MANY_TENANTS",
-            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::PermissionDenied | Self::Forbidden { .. } => "PERMISSION_DENIED",
+            Self::UserNameEmpty => "USER_NAME_EMPTY",
+            Self::InvalidToken => "INVALID_TOKEN",
+            Self::AuthFailed => "AUTH_FAILED",
+            Self::NoPasswordUser => "NO_PASSWORD_USER",
+            Self::AuthNotEnabled => "AUTH_NOT_ENABLED",
+            Self::AuthOld => "AUTH_OLD",
+            Self::RootUserMissing => "ROOT_USER_MISSING",
+            Self::RootRoleMissing => "ROOT_ROLE_MISSING",
+            Self::UserExists => "USER_EXISTS",
+            Self::UserNotFound => "USER_NOT_FOUND",
+            Self::RoleNameEmpty => "ROLE_NAME_EMPTY",
+            Self::RoleExists => "ROLE_EXISTS",
+            Self::RoleNotFound => "ROLE_NOT_FOUND",
+            Self::RoleNotGranted => "ROLE_NOT_GRANTED",
+            Self::PermissionNotGranted => "PERMISSION_NOT_GRANTED",
+            Self::PermissionNotGiven => "PERMISSION_NOT_GIVEN",
+            Self::InvalidAuthManagement => "INVALID_AUTH_MANAGEMENT",
+            Self::ReservedName => "RESERVED_NAME",
+            Self::RoleCircle { .. } => "ROLE_CIRCLE",
+            Self::DutiesConflict { .. } => "DUTIES_CONFLICT",
+            Self::OwnGrant => "OWN_GRANT",
+            Self::ClusterScope => "CLUSTER_SCOPE",
+            Self::TokenExists => "TOKEN_EXISTS",
+            Self::TokenNotFound => "TOKEN_NOT_FOUND",
+            Self::TokenTtl { .. } => "TOKEN_TTL",
+            Self::AccessTooLarge { .. } => "ACCESS_TOO_LARGE",
+            Self::AccessUnreadable => "ACCESS_UNREADABLE",
             Self::AlreadyApplied { .. } => "ALREADY_APPLIED",
             Self::UnknownProposal => "UNKNOWN_PROPOSAL",
         }
@@ -226,6 +356,10 @@ impl Rejection {
             Self::FutureRevision { current } => format!("the current revision is {current}"),
             Self::TenantNotFound { .. } => {
                 "see `meridian tenant list`, or make it with `meridian tenant create`".into()
+            }
+            Self::Forbidden { needs } => format!("this takes {needs}"),
+            Self::AccessUnreadable => {
+                "finish the upgrade of every member, or restore the rule".into()
             }
             Self::TxnTooDeep => {
                 format!(

@@ -44,6 +44,11 @@ pub trait ClusterView: Send + Sync {
     fn alarms(&self) -> Vec<(u64, AlarmKind)>;
     /// What members published, by id.
     fn members(&self) -> Vec<MemberRecord>;
+    /// Whether authentication is on in the tenant `default`, which keeps the rights on the cluster. Only asked on
+    /// views of other tenants.
+    fn is_guarded(&self) -> bool {
+        false
+    }
 }
 
 /// A lease as the replicated state knows it. How long it has left is the leader's knowledge.

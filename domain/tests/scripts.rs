@@ -13,6 +13,7 @@
 //! read OPS                               answer a transaction that only reads
 //! grant TTL | compact REVISION           plan a lease (at least 2 s), a compaction
 //! create-tenant NAME | delete-tenant NAME
+//! ...                                    who may do what: see `tests/rules/mod.rs`
 //!
 //! OPS = OP { ; OP }      OP = put KEY | delete KEY [END] | range KEY [@REVISION] | `{` OPS `|` OPS `}`
 //! ```
@@ -20,6 +21,9 @@
 //! `""` is the empty key. The answer is what would be proposed, or the code of the refusal with its text,
 //! and below it the hint if there is one.
 #![allow(clippy::unwrap_used, reason = "tests")]
+
+mod rules;
+mod stage;
 
 use std::error::Error;
 use std::iter::Peekable;
@@ -29,118 +33,36 @@ use std::vec::IntoIter;
 use bytes::Bytes;
 use meridian_domain::access::Principal;
 use meridian_domain::answer::{Found, answer};
-use meridian_domain::command::{AlarmKind, Command, MemberRecord};
+use meridian_domain::command::{AlarmKind, Command};
 use meridian_domain::intent::Intent;
 use meridian_domain::key::{KeyRange, RangeEnd, Space};
-use meridian_domain::kv::{Delete, LeaseId, Put, Range, RangeReply};
-use meridian_domain::name::{TenantId, TenantName};
+use meridian_domain::kv::{Delete, Put, Range};
+use meridian_domain::name::TenantName;
 use meridian_domain::plan::plan;
 use meridian_domain::query::Query;
 use meridian_domain::rejection::Rejection;
-use meridian_domain::revision::Revision;
-use meridian_domain::stamp::Stamp;
-use meridian_domain::tenant::{Quota, Retention, TenantRecord, Usage};
+use meridian_domain::tenant::{Quota, Retention};
 use meridian_domain::txn::{Compare, Op, Operand, Relation, Txn};
-use meridian_domain::view::{ClusterView, LeaseView, View};
+
+use stage::Stage;
 
 type Failure = Box<dyn Error>;
 
 // ---- the state scripts plan against ---------------------------------------------------------------------
 
-/// A tenant without keys, at any revision, in a cluster with the alarms and tenants of the script.
-struct Stage {
-    tenant: TenantRecord,
-    revision: Revision,
-    compacted: Revision,
-    others: Vec<TenantRecord>,
-    alarms: Vec<(u64, AlarmKind)>,
-}
+/// The language spoken on a tenant in memory.
+struct Speaker(Stage);
 
-fn record(id: u32, name: &str) -> Result<TenantRecord, Failure> {
-    Ok(TenantRecord {
-        id: TenantId(id),
-        name: TenantName::new(name)?,
-        quota: Quota::default(),
-        retention: Retention::default(),
-        created: Stamp::default(),
-    })
-}
-
-impl View for Stage {
-    fn tenant(&self) -> &TenantRecord {
-        &self.tenant
-    }
-    fn revision(&self) -> Revision {
-        self.revision
-    }
-    fn compacted(&self) -> Revision {
-        self.compacted
-    }
-    fn rules_revision(&self) -> u64 {
-        0
-    }
-    fn usage(&self) -> Usage {
-        Usage::default()
-    }
-    fn range(&self, _: &Range) -> Result<RangeReply, Rejection> {
-        Ok(RangeReply::default())
-    }
-    fn lease(&self, _: LeaseId) -> Option<LeaseView> {
-        None
-    }
-    fn leases(&self) -> Vec<LeaseId> {
-        vec![]
-    }
-    fn lease_keys(&self, _: LeaseId) -> Vec<Bytes> {
-        vec![]
-    }
-    fn cluster(&self) -> &dyn ClusterView {
-        self
-    }
-}
-
-impl ClusterView for Stage {
-    fn tenant_named(&self, name: &TenantName) -> Option<TenantRecord> {
-        self.others
-            .iter()
-            .find(|tenant| tenant.name == *name)
-            .cloned()
-    }
-    fn tenants(&self) -> Vec<(TenantRecord, Usage)> {
-        self.others
-            .iter()
-            .map(|tenant| (tenant.clone(), Usage::default()))
-            .collect()
-    }
-    fn alarms(&self) -> Vec<(u64, AlarmKind)> {
-        self.alarms.clone()
-    }
-    fn members(&self) -> Vec<MemberRecord> {
-        vec![]
-    }
-}
-
-impl Stage {
-    fn empty() -> Result<Self, Failure> {
-        let tenant = record(1, TenantName::DEFAULT)?;
-        Ok(Self {
-            tenant,
-            revision: 1,
-            compacted: 0,
-            others: vec![],
-            alarms: vec![],
-        })
-    }
-
+impl Speaker {
     fn plan(&self, intent: Intent) -> String {
-        match plan(self, &Principal::Anonymous, intent) {
+        match plan(&self.0, &Principal::Anonymous, intent) {
             Ok(plan) => proposed(&plan.command),
             Err(rejection) => refused(&rejection),
         }
     }
 
     fn read(&self, txn: Txn) -> String {
-        match answer(self, &Principal::Anonymous, &Query::Txn(txn)) {
+        match answer(&self.0, &Principal::Anonymous, &Query::Txn(txn)) {
             Ok(answer) => match answer.found {
                 Found::Txn(reply) => format!("answers: {}\n", reply.replies.len()),
                 other => format!("{other:?}\n"),
@@ -245,6 +167,14 @@ fn bytes_of(key: &str) -> Bytes {
     }
 }
 
+fn text_of(word: &str) -> Box<str> {
+    if word == "\"\"" {
+        "".into()
+    } else {
+        word.into()
+    }
+}
+
 fn put(key: &str) -> Put {
     let value = Some(Bytes::new());
     Put {
@@ -283,7 +213,7 @@ fn compares(count: usize) -> Vec<Compare> {
     vec![one; count]
 }
 
-impl goldenscript::Runner for Stage {
+impl goldenscript::Runner for Speaker {
     type Command = goldenscript::Command;
 
     fn run(
@@ -296,10 +226,10 @@ impl goldenscript::Runner for Stage {
         let said = match command.name.as_str() {
             "state" => {
                 if let Some(revision) = args.take_key("revision") {
-                    self.revision = revision.parse()?;
+                    self.0.revision = revision.parse()?;
                 }
                 if let Some(compacted) = args.take_key("compacted") {
-                    self.compacted = compacted.parse()?;
+                    self.0.compacted = compacted.parse()?;
                 }
                 String::new()
             }
@@ -309,11 +239,11 @@ impl goldenscript::Runner for Stage {
                     "corrupt" => AlarmKind::Corrupt,
                     other => return Err(format!("unknown alarm {other}").into()),
                 };
-                self.alarms.push((1, kind));
+                self.0.alarms.push((1, kind));
                 String::new()
             }
             "tenant" => {
-                self.others.push(record(2, first)?);
+                self.0.others.push(stage::record(2, first));
                 String::new()
             }
             "put" => self.plan(Intent::Put(put(first))),
@@ -343,7 +273,7 @@ impl goldenscript::Runner for Stage {
             "delete-tenant" => self.plan(Intent::TenantDelete {
                 name: TenantName::new(first)?,
             }),
-            other => return Err(format!("unknown command {other}").into()),
+            _ => return rules::run(&mut self.0, command),
         };
         args.reject_next()?;
         Ok(said)
@@ -373,7 +303,7 @@ fn every_script_holds() {
     found.sort();
     assert!(found.len() >= 7, "only {found:?} were found");
     for path in found {
-        goldenscript::run(&mut Stage::empty().unwrap(), &path)
+        goldenscript::run(&mut Speaker(Stage::empty()), &path)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 }

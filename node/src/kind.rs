@@ -28,6 +28,22 @@ pub(crate) fn may_be_the_views_age(no: &Rejection) -> bool {
             | Rejection::TenantExists { .. }
             | Rejection::TooManyTenants { .. }
             | Rejection::PermissionDenied
+            | Rejection::Forbidden { .. }
+            | Rejection::UserNameEmpty
+            | Rejection::InvalidToken
+            | Rejection::AuthNotEnabled
+            | Rejection::AuthOld
+            | Rejection::RootUserMissing
+            | Rejection::RootRoleMissing
+            | Rejection::UserExists
+            | Rejection::UserNotFound
+            | Rejection::RoleExists
+            | Rejection::RoleNotFound
+            | Rejection::RoleNotGranted
+            | Rejection::PermissionNotGranted
+            | Rejection::InvalidAuthManagement
+            | Rejection::TokenExists
+            | Rejection::TokenNotFound
     )
 }
 
@@ -78,7 +94,7 @@ pub(crate) fn is_heavy(view: &dyn View, query: &Query) -> bool {
                     .into_iter()
                     .any(|op| matches!(op, Op::Range(range) if is_heavy_range(view, range)))
         }
-        Query::Leases | Query::Tenants => true,
+        Query::Leases | Query::Tenants | Query::Access(_) => true,
         Query::Lease { keys, .. } => *keys,
         Query::Alarms | Query::Members => false,
     }

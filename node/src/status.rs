@@ -390,19 +390,49 @@ fn of_rejection(rejection: &Rejection) -> Code {
         | Rejection::InvalidSortOption
         | Rejection::RequestTooLarge { .. }
         | Rejection::InvalidRequestId { .. }
-        | Rejection::InvalidTenantName { .. } => Code::InvalidArgument,
+        | Rejection::InvalidTenantName { .. }
+        | Rejection::UserNameEmpty
+        | Rejection::RoleNameEmpty
+        | Rejection::AuthFailed
+        | Rejection::AuthOld
+        | Rejection::PermissionNotGiven
+        | Rejection::InvalidAuthManagement
+        | Rejection::ReservedName
+        | Rejection::RoleCircle { .. }
+        | Rejection::ClusterScope
+        | Rejection::TokenTtl { .. } => Code::InvalidArgument,
         Rejection::Compacted { .. }
         | Rejection::FutureRevision { .. }
         | Rejection::LeaseTtlTooLarge => Code::OutOfRange,
-        Rejection::LeaseNotFound | Rejection::TenantNotFound { .. } => Code::NotFound,
-        Rejection::LeaseExists | Rejection::TenantIsDefault => Code::FailedPrecondition,
-        Rejection::TenantExists { .. } | Rejection::AlreadyApplied { .. } => Code::AlreadyExists,
+        Rejection::LeaseNotFound
+        | Rejection::TenantNotFound { .. }
+        | Rejection::TokenNotFound => Code::NotFound,
+        Rejection::LeaseExists
+        | Rejection::TenantIsDefault
+        | Rejection::AuthNotEnabled
+        | Rejection::RootUserMissing
+        | Rejection::RootRoleMissing
+        | Rejection::UserExists
+        | Rejection::UserNotFound
+        | Rejection::RoleExists
+        | Rejection::RoleNotFound
+        | Rejection::RoleNotGranted
+        | Rejection::PermissionNotGranted
+        | Rejection::DutiesConflict { .. }
+        | Rejection::OwnGrant => Code::FailedPrecondition,
+        Rejection::TenantExists { .. }
+        | Rejection::AlreadyApplied { .. }
+        | Rejection::TokenExists => Code::AlreadyExists,
         Rejection::QuotaExceeded { .. }
         | Rejection::RateExceeded { .. }
         | Rejection::NoSpaceAlarm
-        | Rejection::TooManyTenants { .. } => Code::ResourceExhausted,
-        Rejection::CorruptAlarm => Code::DataLoss,
-        Rejection::PermissionDenied => Code::PermissionDenied,
+        | Rejection::TooManyTenants { .. }
+        | Rejection::AccessTooLarge { .. } => Code::ResourceExhausted,
+        Rejection::CorruptAlarm | Rejection::AccessUnreadable => Code::DataLoss,
+        Rejection::PermissionDenied | Rejection::Forbidden { .. } => Code::PermissionDenied,
+        Rejection::InvalidToken => Code::Unauthenticated,
+        // Measured on etcd: this one has no code of its own.
+        Rejection::NoPasswordUser => Code::Unknown,
         _ => Code::Unknown,
     }
 }

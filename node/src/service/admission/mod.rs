@@ -75,7 +75,7 @@ impl Lane {
     pub fn of(principal: &Principal, tenant: TenantId) -> Self {
         match principal {
             Principal::System => Self::Priority,
-            Principal::Anonymous => Self::Tenant(tenant),
+            Principal::Anonymous | Principal::Caller(_) => Self::Tenant(tenant),
         }
     }
 }
