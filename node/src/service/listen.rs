@@ -1,7 +1,7 @@
 //! The client port: accepts, encrypts, and hands each connection to HTTP.
 //!
 //! ```text
-//!   accept -> room for one more? -> nodelay -> TLS (if on) -> HTTP/1 or HTTP/2 -> door
+//!   accept -> room for one more? -> nodelay -> TLS (if on) -> authority -> HTTP/1 or HTTP/2 -> door
 //! ```
 //!
 //! Everything a stranger can make grow has a bound here: connections, the time of a handshake, the time until
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics;
+use crate::service::authority::Mended;
 use crate::service::door::Door;
 
 /// A connection must say something within this time after it was opened.
@@ -45,8 +46,28 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const PENDING_RESETS: usize = 64;
 /// Bytes of an answer that wait for the client to read them, per stream.
 const SEND_BUFFER: usize = 256 << 10;
+/// Files kept for what is no client: the log, history, snapshots, the other members.
+const FILES_KEPT: usize = 256;
 /// Between two tries to accept when the system refuses (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Room for so many connections, or for fewer if the system does not let this process have the files: without
+/// one the log could not go on.
+pub fn room(most: usize) -> Arc<Semaphore> {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.map_or(usize::MAX, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    });
+    let fit = files.saturating_sub(FILES_KEPT).max(files / 4);
+    if fit < most {
+        tracing::warn!(
+            files,
+            connections = fit,
+            "fewer client connections than --max-connections: the limit of open files is too low"
+        );
+    }
+    Arc::new(Semaphore::new(most.min(fit)))
+}
 
 /// The certificate a client showed and that was verified; stands in the request's extensions.
 #[derive(Clone, Debug)]
@@ -193,7 +214,7 @@ impl Connection {
         let door = self.door.for_connection(certificate);
         let connection = self
             .http
-            .serve_connection_with_upgrades(TokioIo::new(stream), door);
+            .serve_connection_with_upgrades(TokioIo::new(Mended::new(stream)), door);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
