@@ -2,7 +2,8 @@
 //!
 //! The layers, outermost first, each with its why:
 //!
-//! 1. [`listen`]: connections, TLS, HTTP; bounds on everything a stranger can make grow.
+//! 1. [`listen`]: connections, TLS, HTTP; bounds on everything a stranger can make grow. [`authority`] mends what
+//!    some clients call this server.
 //! 2. [`door`]: gRPC or HTTP; counts every call; etcd's words where the library has others.
 //! 3. a service ([`etcd`], [`tenant`], [`cluster`], [`health`], [`http`]): parses wire into meaning, and back.
 //!    [`gateway`] stands before them for those who speak JSON.
@@ -10,6 +11,7 @@
 //! 5. [`crate::pipeline`]: plans, proposes, answers; [`admission`] says whose turn it is.
 
 pub mod admission;
+pub mod authority;
 pub mod context;
 pub mod door;
 pub mod listen;
@@ -66,6 +68,7 @@ pub struct Services {
     lessor: Arc<Lessor>,
     watches: Watches<Arc<Pipeline>>,
     stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Services {
@@ -84,6 +87,7 @@ impl Services {
             lessor,
             watches,
             stop: stop.clone(),
+            tasks: tasks.clone(),
         }
     }
 
@@ -120,9 +124,9 @@ impl Services {
     }
 
     /// Everything on the client port that is not gRPC: plain HTTP, and the gateway to `grpc`.
-    #[expect(clippy::unused_self, reason = "the routes of a running member")]
     pub fn http(&self, outside: http::Outside, grpc: door::Grpc) -> axum::Router {
-        http::router(outside).merge(gateway::router(grpc))
+        let sockets = gateway::socket::Sockets::new(self.stop.clone(), self.tasks.clone());
+        http::router(outside).merge(gateway::router(grpc, sockets))
     }
 
     /// Ends streams that would go on for ever.

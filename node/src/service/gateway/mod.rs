@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The gateway is a client like any other: it has no way around the services, so no rule can be missed here.
-//! Streams are one JSON object per line, in both directions.
+//! Streams are one JSON object per line, in both directions; or one per message, over a WebSocket ([`socket`]).
 //!
 //! Deliberately absent: what a request means.
 
@@ -17,6 +17,7 @@ pub mod json;
 pub mod request;
 pub mod response;
 pub mod route;
+pub mod socket;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use tonic::Status;
 
 use self::request::Objects;
 use self::response::Messages;
+use self::socket::Sockets;
 use crate::service::door::Grpc;
 use crate::service::listen::ClientCertificate;
 use crate::status::{Etcd, Refusal};
@@ -43,18 +45,23 @@ use crate::status::{Etcd, Refusal};
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The routes, served by the gRPC services.
-pub fn router(grpc: Grpc) -> Router {
+pub fn router(grpc: Grpc, sockets: Sockets) -> Router {
     Router::new()
         .route("/v3/", any(serve))
         .route("/v3/{*path}", any(serve))
         .route("/v3beta/", any(serve))
         .route("/v3beta/{*path}", any(serve))
-        .with_state(grpc)
+        .with_state((grpc, sockets))
 }
 
-async fn serve(State(grpc): State<Grpc>, request: Request<Body>) -> Response<Body> {
+async fn serve(
+    State((grpc, sockets)): State<(Grpc, Sockets)>,
+    request: Request<Body>,
+) -> Response<Body> {
     let mut response = if request.method() == Method::OPTIONS {
         Response::new(Body::empty())
+    } else if socket::is_asked_for(request.headers()) {
+        sockets.accept(grpc, request).await
     } else {
         answer(grpc, request).await
     };

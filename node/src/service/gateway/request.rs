@@ -4,6 +4,7 @@
 //!   Authorization: T              authorization: T
 //!   Grpc-Metadata-Key: v          key: v
 //!   Meridian-Key: v               meridian-key: v
+//!   Traceparent, Tracestate       the same
 //!   Grpc-Timeout: 5S              grpc-timeout: 5S
 //!   User-Agent, Accept, ...       grpcgateway-user-agent, grpcgateway-accept (always there)
 //! ```
@@ -54,6 +55,9 @@ const PERMANENT: &[HeaderName] = &[
     header::WARNING,
 ];
 
+/// Headers that are metadata under their own names, beside those of Meridian.
+const CARRIED: &[&str] = &["authorization", "traceparent", "tracestate"];
+
 /// Fields of the transport, which no `Grpc-Metadata-` header may set.
 const RESERVED: &[&str] = &[
     "connection",
@@ -86,7 +90,7 @@ pub fn metadata(headers: &HeaderMap) -> Result<(HeaderMap, Option<Duration>), St
             if let (false, Ok(key)) = (reserved, HeaderName::try_from(key)) {
                 metadata.append(key, value.clone());
             }
-        } else if text.starts_with("meridian-") || *name == header::AUTHORIZATION {
+        } else if text.starts_with("meridian-") || CARRIED.contains(&text) {
             metadata.append(name.clone(), value.clone());
         }
         if PERMANENT.contains(name)
@@ -304,6 +308,7 @@ mod tests {
             ("grpc-metadata-grpcgateway-accept", "forged"),
             ("meridian-tenant", "acme"),
             ("grpc-timeout", "5S"),
+            ("traceparent", "00-1-2-01"),
             ("user-agent", "curl"),
             ("x-other", "1"),
         ] {
@@ -319,6 +324,7 @@ mod tests {
         assert_eq!(get("grpcgateway-authorization"), Some("token"));
         assert_eq!(get("hasleader"), Some("true"));
         assert_eq!(get("meridian-tenant"), Some("acme"));
+        assert_eq!(get("traceparent"), Some("00-1-2-01"));
         assert_eq!(get("grpcgateway-user-agent"), Some("curl"));
         assert_eq!(get("grpcgateway-accept"), Some("*/*"));
         assert_eq!(get("content-length"), None);

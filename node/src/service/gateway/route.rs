@@ -5,104 +5,102 @@ use std::sync::LazyLock;
 
 use prost_reflect::MethodDescriptor;
 
-/// Path below `/v3`, service, method. `RangeStream` and the services of Meridian have no path.
-const TABLE: &[(&str, &str, &str)] = &[
-    ("/kv/range", "etcdserverpb.KV", "Range"),
-    ("/kv/put", "etcdserverpb.KV", "Put"),
-    ("/kv/deleterange", "etcdserverpb.KV", "DeleteRange"),
-    ("/kv/txn", "etcdserverpb.KV", "Txn"),
-    ("/kv/compaction", "etcdserverpb.KV", "Compact"),
-    ("/watch", "etcdserverpb.Watch", "Watch"),
-    ("/lease/grant", "etcdserverpb.Lease", "LeaseGrant"),
-    ("/lease/revoke", "etcdserverpb.Lease", "LeaseRevoke"),
-    ("/kv/lease/revoke", "etcdserverpb.Lease", "LeaseRevoke"),
-    ("/lease/keepalive", "etcdserverpb.Lease", "LeaseKeepAlive"),
-    ("/lease/timetolive", "etcdserverpb.Lease", "LeaseTimeToLive"),
+/// Service, and the paths below `/v3` that mean its methods. `RangeStream` and the services of Meridian have none.
+const TABLE: &[(&str, &[(&str, &str)])] = &[
     (
-        "/kv/lease/timetolive",
+        "etcdserverpb.KV",
+        &[
+            ("/kv/range", "Range"),
+            ("/kv/put", "Put"),
+            ("/kv/deleterange", "DeleteRange"),
+            ("/kv/txn", "Txn"),
+            ("/kv/compaction", "Compact"),
+        ],
+    ),
+    ("etcdserverpb.Watch", &[("/watch", "Watch")]),
+    (
         "etcdserverpb.Lease",
-        "LeaseTimeToLive",
+        &[
+            ("/lease/grant", "LeaseGrant"),
+            ("/lease/revoke", "LeaseRevoke"),
+            ("/kv/lease/revoke", "LeaseRevoke"),
+            ("/lease/keepalive", "LeaseKeepAlive"),
+            ("/lease/timetolive", "LeaseTimeToLive"),
+            ("/kv/lease/timetolive", "LeaseTimeToLive"),
+            ("/lease/leases", "LeaseLeases"),
+            ("/kv/lease/leases", "LeaseLeases"),
+        ],
     ),
-    ("/lease/leases", "etcdserverpb.Lease", "LeaseLeases"),
-    ("/kv/lease/leases", "etcdserverpb.Lease", "LeaseLeases"),
-    ("/cluster/member/add", "etcdserverpb.Cluster", "MemberAdd"),
     (
-        "/cluster/member/remove",
         "etcdserverpb.Cluster",
-        "MemberRemove",
+        &[
+            ("/cluster/member/add", "MemberAdd"),
+            ("/cluster/member/remove", "MemberRemove"),
+            ("/cluster/member/update", "MemberUpdate"),
+            ("/cluster/member/list", "MemberList"),
+            ("/cluster/member/promote", "MemberPromote"),
+        ],
     ),
     (
-        "/cluster/member/update",
-        "etcdserverpb.Cluster",
-        "MemberUpdate",
-    ),
-    ("/cluster/member/list", "etcdserverpb.Cluster", "MemberList"),
-    (
-        "/cluster/member/promote",
-        "etcdserverpb.Cluster",
-        "MemberPromote",
-    ),
-    ("/maintenance/alarm", "etcdserverpb.Maintenance", "Alarm"),
-    ("/maintenance/status", "etcdserverpb.Maintenance", "Status"),
-    (
-        "/maintenance/defragment",
         "etcdserverpb.Maintenance",
-        "Defragment",
-    ),
-    ("/maintenance/hash", "etcdserverpb.Maintenance", "Hash"),
-    ("/maintenance/hashkv", "etcdserverpb.Maintenance", "HashKV"),
-    (
-        "/maintenance/snapshot",
-        "etcdserverpb.Maintenance",
-        "Snapshot",
-    ),
-    (
-        "/maintenance/transfer-leadership",
-        "etcdserverpb.Maintenance",
-        "MoveLeader",
+        &[
+            ("/maintenance/alarm", "Alarm"),
+            ("/maintenance/status", "Status"),
+            ("/maintenance/defragment", "Defragment"),
+            ("/maintenance/hash", "Hash"),
+            ("/maintenance/hashkv", "HashKV"),
+            ("/maintenance/snapshot", "Snapshot"),
+            ("/maintenance/transfer-leadership", "MoveLeader"),
+            ("/maintenance/downgrade", "Downgrade"),
+        ],
     ),
     (
-        "/maintenance/downgrade",
-        "etcdserverpb.Maintenance",
-        "Downgrade",
-    ),
-    ("/auth/enable", "etcdserverpb.Auth", "AuthEnable"),
-    ("/auth/disable", "etcdserverpb.Auth", "AuthDisable"),
-    ("/auth/status", "etcdserverpb.Auth", "AuthStatus"),
-    ("/auth/authenticate", "etcdserverpb.Auth", "Authenticate"),
-    ("/auth/user/add", "etcdserverpb.Auth", "UserAdd"),
-    ("/auth/user/get", "etcdserverpb.Auth", "UserGet"),
-    ("/auth/user/list", "etcdserverpb.Auth", "UserList"),
-    ("/auth/user/delete", "etcdserverpb.Auth", "UserDelete"),
-    (
-        "/auth/user/changepw",
         "etcdserverpb.Auth",
-        "UserChangePassword",
+        &[
+            ("/auth/enable", "AuthEnable"),
+            ("/auth/disable", "AuthDisable"),
+            ("/auth/status", "AuthStatus"),
+            ("/auth/authenticate", "Authenticate"),
+            ("/auth/user/add", "UserAdd"),
+            ("/auth/user/get", "UserGet"),
+            ("/auth/user/list", "UserList"),
+            ("/auth/user/delete", "UserDelete"),
+            ("/auth/user/changepw", "UserChangePassword"),
+            ("/auth/user/grant", "UserGrantRole"),
+            ("/auth/user/revoke", "UserRevokeRole"),
+            ("/auth/role/add", "RoleAdd"),
+            ("/auth/role/get", "RoleGet"),
+            ("/auth/role/list", "RoleList"),
+            ("/auth/role/delete", "RoleDelete"),
+            ("/auth/role/grant", "RoleGrantPermission"),
+            ("/auth/role/revoke", "RoleRevokePermission"),
+        ],
     ),
-    ("/auth/user/grant", "etcdserverpb.Auth", "UserGrantRole"),
-    ("/auth/user/revoke", "etcdserverpb.Auth", "UserRevokeRole"),
-    ("/auth/role/add", "etcdserverpb.Auth", "RoleAdd"),
-    ("/auth/role/get", "etcdserverpb.Auth", "RoleGet"),
-    ("/auth/role/list", "etcdserverpb.Auth", "RoleList"),
-    ("/auth/role/delete", "etcdserverpb.Auth", "RoleDelete"),
     (
-        "/auth/role/grant",
-        "etcdserverpb.Auth",
-        "RoleGrantPermission",
+        "v3lockpb.Lock",
+        &[("/lock/lock", "Lock"), ("/lock/unlock", "Unlock")],
     ),
     (
-        "/auth/role/revoke",
-        "etcdserverpb.Auth",
-        "RoleRevokePermission",
+        "v3electionpb.Election",
+        &[
+            ("/election/campaign", "Campaign"),
+            ("/election/proclaim", "Proclaim"),
+            ("/election/leader", "Leader"),
+            ("/election/observe", "Observe"),
+            ("/election/resign", "Resign"),
+        ],
     ),
-    ("/lock/lock", "v3lockpb.Lock", "Lock"),
-    ("/lock/unlock", "v3lockpb.Lock", "Unlock"),
-    ("/election/campaign", "v3electionpb.Election", "Campaign"),
-    ("/election/proclaim", "v3electionpb.Election", "Proclaim"),
-    ("/election/leader", "v3electionpb.Election", "Leader"),
-    ("/election/observe", "v3electionpb.Election", "Observe"),
-    ("/election/resign", "v3electionpb.Election", "Resign"),
 ];
+
+/// Path, service, method.
+fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let of = |(service, paths): &'static (&'static str, &'static [(&str, &str)])| {
+        paths
+            .iter()
+            .map(move |(path, method)| (*path, *service, *method))
+    };
+    TABLE.iter().flat_map(of)
+}
 
 static METHODS: LazyLock<HashMap<&'static str, MethodDescriptor>> = LazyLock::new(|| {
     let pool = meridian_proto::descriptors();
@@ -110,9 +108,8 @@ static METHODS: LazyLock<HashMap<&'static str, MethodDescriptor>> = LazyLock::ne
         let service = pool.get_service_by_name(service)?;
         service.methods().find(|known| known.name() == method)
     };
-    TABLE
-        .iter()
-        .filter_map(|(path, service, method)| Some((*path, find(service, method)?)))
+    rows()
+        .filter_map(|(path, service, method)| Some((path, find(service, method)?)))
         .collect()
 });
 
@@ -132,7 +129,7 @@ mod tests {
 
     #[test]
     fn every_path_of_the_table_means_a_method_that_exists() {
-        for (path, service, method) in TABLE {
+        for (path, service, method) in rows() {
             let found = find(&format!("/v3{path}")).unwrap();
             assert_eq!(found.full_name(), format!("{service}.{method}"));
         }
