@@ -63,6 +63,13 @@ impl Pipeline {
             client_api_version,
         })
     }
+
+    /// Reads the context of a request that a learner does not serve.
+    pub fn voters_context(&self, metadata: &MetadataMap) -> Result<RequestContext, Refusal> {
+        let ctx = self.context(metadata)?;
+        self.refuse_on_learner()?;
+        Ok(ctx)
+    }
 }
 
 /// Reads the value of `grpc-timeout`: one to eight digits and a unit. None if it is anything else.

@@ -31,8 +31,7 @@ impl Auth {
         &self,
         request: &tonic::metadata::MetadataMap,
     ) -> Result<pb::ResponseHeader, Refusal> {
-        let ctx = self.pipeline.context(request)?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request)?;
         let tenant = self.pipeline.store.tenant_named(ctx.tenant.as_str());
         Ok(self
             .pipeline

@@ -32,8 +32,7 @@ impl Cluster {
 
     /// Who asks, if a voter was asked.
     fn voter<T>(&self, request: &Request<T>) -> Result<RequestContext, Refusal> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request.metadata())?;
         // The seam for roles: whoever may not read the members may not change them either.
         meridian_domain::access::check(
             &ctx.principal,

@@ -79,8 +79,7 @@ pub struct Stood {
 impl Contest {
     /// Begins a call.
     pub fn enter(&self, metadata: &MetadataMap) -> Result<Contender<'_>, Refusal> {
-        let mut ctx = self.pipeline.context(metadata)?;
-        self.pipeline.refuse_on_learner()?;
+        let mut ctx = self.pipeline.voters_context(metadata)?;
         let timeout = metadata.as_ref().get("grpc-timeout");
         let timeout = timeout.and_then(|value| grpc_timeout(value.as_bytes()));
         let request_id = ctx.request_id.take();

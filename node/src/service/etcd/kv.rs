@@ -41,8 +41,7 @@ impl Kv {
         request: &Request<T>,
         intent: Intent,
     ) -> Result<(TxnReply, i64), Refusal> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request.metadata())?;
         let receipt = self.pipeline.write(&ctx, intent).await?;
         txn_reply(receipt)
     }
@@ -148,8 +147,7 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request.metadata())?;
         let CompactionRequest { revision, physical } = request.into_inner();
         let receipt = self
             .pipeline

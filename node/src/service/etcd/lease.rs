@@ -209,8 +209,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request.metadata())?;
         let LeaseGrantRequest { ttl, id } = request.into_inner();
         let intent = Intent::LeaseGrant {
             id: if id == 0 { drawn_id() } else { id },
@@ -230,8 +229,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request.metadata())?;
         let id = request.into_inner().id;
         let receipt = self
             .pipeline
@@ -249,8 +247,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request.metadata())?;
         let (service, requests) = (self.clone(), request.into_inner());
         // One at a time, in order: the transport's own window bounds what waits.
         let answers = requests.then(move |next| {
@@ -267,8 +264,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request.metadata())?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         let query = Query::Lease { id, keys };
         let answer = self
@@ -296,8 +292,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request.metadata())?;
         let answer = self
             .pipeline
             .read(&ctx, &Query::Leases, Consistency::Linearizable)
