@@ -26,6 +26,7 @@ use meridian_storage::fault::Fault;
 use meridian_storage::snapshot::{self, Outgoing};
 use meridian_storage::store::Tenant;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::directory;
@@ -41,15 +42,25 @@ const SECTOR_BYTES: u64 = 512;
 /// Alarms that may be raised for ids that are no members: a stranger's request must not grow the state for ever.
 const FOREIGN_ALARMS_MAX: usize = limits::MEMBERS_MAX;
 
+/// Hashes that are computed at a time; more wait. Each looks at every key, on a thread that others need too.
+const HASHES_AT_ONCE: usize = 2;
+
 /// The service.
 pub struct Maintenance {
     pipeline: Arc<Pipeline>,
+    hashes: Semaphore,
+    /// Taken while the version store is written out on somebody's behalf.
+    flush: Arc<Semaphore>,
 }
 
 impl Maintenance {
     /// Serves from a pipeline.
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        Self { pipeline }
+        Self {
+            pipeline,
+            hashes: Semaphore::new(HASHES_AT_ONCE),
+            flush: Arc::new(Semaphore::new(1)),
+        }
     }
 
     fn header(&self, tenant: &Tenant) -> Option<pb::ResponseHeader> {
@@ -72,8 +83,7 @@ impl Maintenance {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<pb::AlarmResponse, Refusal> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        let ctx = self.pipeline.voters_context(request.metadata())?;
         let request = request.into_inner();
         let kind = kind_of(request.alarm());
         let (revision, alarms) = match request.action() {
@@ -168,6 +178,8 @@ impl Maintenance {
         tenant: Arc<Tenant>,
         revision: i64,
     ) -> Result<(u32, i64, i64), Refusal> {
+        // Never closed.
+        let _turn = self.hashes.acquire().await;
         Ok(blocking(move || tenant.hash_kv(revision)).await??)
     }
 
@@ -341,13 +353,16 @@ impl maintenance_server::Maintenance for Maintenance {
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
         self.pipeline.context(request.metadata())?;
         // Space is reclaimed all the time, beside the writes; this only sees to it that what compaction forgot
-        // is written out now. It goes on after the answer.
-        let history = self.pipeline.store.history().clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(fault) = history.flush() {
-                tracing::warn!(%fault, "the version store could not be written out");
-            }
-        });
+        // is written out now. It goes on after the answer; who asks meanwhile gets what is going on.
+        if let Ok(turn) = Arc::clone(&self.flush).try_acquire_owned() {
+            let history = self.pipeline.store.history().clone();
+            tokio::task::spawn_blocking(move || {
+                if let Err(fault) = history.flush() {
+                    tracing::warn!(%fault, "the version store could not be written out");
+                }
+                drop(turn);
+            });
+        }
         Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
@@ -422,8 +437,7 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        self.pipeline.context(request.metadata())?;
-        self.pipeline.refuse_on_learner()?;
+        self.pipeline.voters_context(request.metadata())?;
         let request = request.into_inner();
         Err(Refusal::from(downgrade(request.action(), &request.version)).into())
     }
