@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::dev::ports::Seat;
+use crate::dev::show;
 use crate::run::{self, READY_LINE};
 
 /// How long a member may take to stop before it is killed.
@@ -132,7 +133,8 @@ pub async fn first_end(members: &mut [Member]) -> Option<Ended> {
             Box::pin(async move {
                 let status = member.child.wait().await;
                 member.ended = true;
-                let again = member.arguments.join(" ");
+                let words = member.arguments.iter().map(|word| show::shell_word(word));
+                let again = words.collect::<Vec<_>>().join(" ");
                 (member.name.clone(), status, again)
             })
         })
