@@ -9,6 +9,7 @@
 //!
 //! - [`proposal`]: an entry of the replicated log.
 //! - [`answer`]: what it was answered with, kept beside its request id.
+//! - [`audit`]: who did what, as it is kept and hashed.
 //!
 //! Encoding is total. Decoding refuses, with an [`Unreadable`] that says what is wrong, everything this
 //! version did not write: another version, damage, fields it does not know (half-understood entries would
@@ -19,6 +20,7 @@
 //! ten bytes does not keep a log buffer of a megabyte alive.
 
 pub mod answer;
+pub mod audit;
 pub mod proposal;
 mod tenant;
 mod txn;
