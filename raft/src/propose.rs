@@ -180,8 +180,6 @@ impl Courier {
         loop {
             if !self.waiters.has_queued() {
                 self.wake.notified().await;
-                // Whoever is ready to propose does so first: one frame for all instead of one for each.
-                tokio::task::yield_now().await;
                 continue;
             }
             let now = *self.leadership.borrow_and_update();
