@@ -6,7 +6,7 @@ use clap::Command;
 use meridian_node::{cli, dev, run, version};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // One provider of cryptography for the whole process; a second call can only find the same one.

@@ -112,7 +112,7 @@ impl Default for Settings {
             pending_bytes_max: 64 << 20,
             batch_bytes: 1 << 20,
             batch_wait_ms: 200,
-            cache_bytes: 8 << 20,
+            cache_bytes: 4 << 20,
             marks_kept: 256 << 10,
             reserve_bytes: 64 << 20,
             shrink_ratio: 4,

@@ -30,9 +30,16 @@ use crate::fault::Fault;
 /// How long the mirror thread waits before it looks again whether the disk has space.
 const SPACE_WAIT: Duration = Duration::from_millis(500);
 
+/// What is added to the nice value of the mirror thread.
+const NICE: i32 = 5;
+
 impl Shared {
     /// Runs until told to stop, or until a fault.
     pub fn run(&self) {
+        // Nobody waits for this thread, nor for those sled starts from it; whoever does is served first.
+        if let Err(error) = rustix::process::nice(NICE) {
+            tracing::debug!(%error, "the mirror thread keeps its priority");
+        }
         while self.wait_for_work() {
             let cycle = catch_unwind(AssertUnwindSafe(|| self.cycle()));
             let fault = match cycle {

@@ -249,6 +249,7 @@ impl Wal {
             older: found.older,
             manifest: found.manifest,
             batch: Batch::default(),
+            pause: std::time::Duration::ZERO,
         };
         let writer = thread("wal-writer", dir, move || writer.run())?;
         let running = Mutex::new(Some(Running {

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::thread::ThreadId;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meridian_domain::revision::LogId;
@@ -174,8 +174,16 @@ impl Shared {
     }
 
     /// For the writer: waits for something to do and takes up to a batch of it.
-    pub fn turn(&self) -> Turn {
+    ///
+    /// When entries came in while the last flush ran, more are on their way: they get `pause` to arrive, so that
+    /// one flush serves them all. A write that finds the log idle never waits.
+    pub fn turn(&self, pause: Duration) -> Turn {
         let mut state = self.state.lock();
+        if !pause.is_zero() && state.is_gathering(self.settings.batch_bytes) {
+            drop(state);
+            std::thread::sleep(pause);
+            state = self.state.lock();
+        }
         loop {
             if state.poisoned.is_some() {
                 return Turn::End;
@@ -284,6 +292,18 @@ impl Shared {
 }
 
 impl State {
+    /// Whether what is queued is entries alone, and so few that a flush should wait for more.
+    fn is_gathering(&self, batch_bytes: usize) -> bool {
+        self.urgent > 0
+            && !self.closing
+            && self.poisoned.is_none()
+            && self.bytes < batch_bytes / 4
+            && self
+                .jobs
+                .iter()
+                .all(|job| matches!(job, Job::Append(..) | Job::Committed(_)))
+    }
+
     /// Queues an urgent job whose caller queues another one at once.
     pub fn queue(&mut self, job: Job) {
         if !self.ended {

@@ -34,7 +34,7 @@ impl Default for Settings {
             segment_bytes: 64 * 1024 * 1024,
             batch_bytes: 1024 * 1024,
             queue_bytes: 64 * 1024 * 1024,
-            tail_bytes: 16 * 1024 * 1024,
+            tail_bytes: 4 * 1024 * 1024,
             reserve_bytes: 64 * 1024 * 1024,
             settle_after: Duration::from_millis(100),
             on_fault: Arc::new(|_| {}),

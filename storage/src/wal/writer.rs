@@ -7,8 +7,8 @@
 //!          one buffer ---- write_at ---- sync_data ---- memory learns the places ---- done, done, done
 //! ```
 //!
-//! There is no timer: under load the flush itself is the time in which the next batch gathers, and a lone
-//! write does not wait. A batch never spans segments. When a record does not fit, what is there is flushed and
+//! Under load the flush itself is the time in which the next batch gathers, and as long again
+//! ([`Shared::turn`]): half the flushes, and none later than with twice as many. A lone write does not wait. A batch never spans segments. When a record does not fit, what is there is flushed and
 //! the log rolls over to a spare; see [`super::spares`].
 //!
 //! A write or flush that fails ends the thread. Nothing is tried again: the kernel may have marked the pages
@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meridian_domain::revision::LogId;
@@ -83,7 +83,12 @@ pub struct Writer {
     pub manifest: Manifest,
     /// What is being gathered.
     pub batch: Batch,
+    /// How long the next flush may wait for more entries, if they are coming in: as long as the last one took.
+    pub pause: Duration,
 }
+
+/// The longest a flush waits for more entries: a disk whose flush takes longer gathers enough meanwhile.
+const PAUSE_MAX: Duration = Duration::from_millis(1);
 
 /// What goes out with the next flush.
 #[derive(Default)]
@@ -114,7 +119,7 @@ impl Writer {
         self.shared.writer_begins();
         let _ending = Ending(Arc::clone(&self.shared));
         loop {
-            match self.shared.turn() {
+            match self.shared.turn(self.pause) {
                 Turn::Jobs(jobs) => self.commit(jobs),
                 Turn::Settle => self.settle(),
                 Turn::End => break,
@@ -264,7 +269,9 @@ impl Writer {
             file.write_at(&self.batch.buffer, u64::from(self.tip.end))?;
             let written = Instant::now();
             file.sync_data()?;
-            metrics::FSYNC_SECONDS.observe(written.elapsed().as_secs_f64());
+            let flushing = written.elapsed();
+            self.pause = flushing.min(PAUSE_MAX);
+            metrics::FSYNC_SECONDS.observe(flushing.as_secs_f64());
             metrics::WRITE_SECONDS.observe((written - started).as_secs_f64());
             metrics::WRITTEN_BYTES.inc_by(self.batch.buffer.len() as u64);
             metrics::BATCH_RECORDS.observe(f64::from(self.batch.records));
