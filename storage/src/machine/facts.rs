@@ -229,10 +229,18 @@ pub(super) fn counters_key(id: TenantId) -> Bytes {
 }
 
 pub(super) fn counters(keyspace: &Keyspace) -> Bytes {
+    counters_of(
+        keyspace.revision(),
+        keyspace.compacted(),
+        keyspace.rules_revision(),
+    )
+}
+
+pub(super) fn counters_of(revision: Revision, compacted: Revision, rules_revision: u64) -> Bytes {
     value(&CountersBody {
-        revision: keyspace.revision(),
-        compacted: keyspace.compacted(),
-        rules_revision: keyspace.rules_revision(),
+        revision,
+        compacted,
+        rules_revision,
     })
 }
 

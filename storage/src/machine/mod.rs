@@ -41,6 +41,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use meridian_domain::command::{Command, Commit, Guards, Proposal, Receipt, Reply, Verdict};
+use meridian_domain::key::Space;
 use meridian_domain::kv::KeyValue;
 use meridian_domain::name::TenantId;
 use meridian_domain::rejection::Rejection;
@@ -59,7 +60,7 @@ pub use crate::store::Digest;
 use crate::store::{self, ClusterFacts, Store, Tenants};
 use crate::watch;
 pub use frozen::{Facts, Frozen};
-pub use refound::refound;
+pub use refound::{bumped, refound};
 
 use cluster::Cluster;
 use pending::Pending;
@@ -336,10 +337,12 @@ impl Machine {
         })
     }
 
-    /// The revision and the rules revision of a tenant; the cluster's own are zero.
+    /// The revision and the rules revision of a tenant. The cluster has no revision, and the rules on it are kept
+    /// in the tenant `default`.
     fn counters(&self, tenant: TenantId) -> Option<(Revision, u64)> {
         if tenant == TenantId::SYSTEM {
-            return Some((0, 0));
+            let rules = self.tenants.get(&TenantId::DEFAULT);
+            return Some((0, rules.map_or(0, |held| held.keyspace.rules_revision())));
         }
         let keyspace = &self.tenants.get(&tenant)?.keyspace;
         Some((keyspace.revision(), keyspace.rules_revision()))
@@ -388,6 +391,10 @@ impl Machine {
         let mut work = Work::new(keyspace);
         let answer = change(&mut work, &fetch)?;
         if let Some(changed) = work.finish() {
+            // Plans made under the rules before are stale from here on.
+            if changed.sums().any(|(space, _)| space == Space::ACCESS) {
+                keyspace.rules_revision += 1;
+            }
             let actor_shared = self.pending.actor(&actor);
             self.pending.touch(tenant);
             self.pending.roll(at, tenant, &changed);

@@ -25,6 +25,29 @@ pub fn refound(old: Vec<(Bytes, Bytes)>, membership: &Bytes) -> Result<Vec<(Byte
     Ok(new)
 }
 
+/// The facts of a cluster whose clients may have seen revisions the snapshot does not have: every tenant's
+/// revision is raised by `by`, and all below is compacted, so that watches and caches of the old cluster begin
+/// afresh and no revision comes twice. [`Fault::Inconsistent`] if a revision would not fit.
+pub fn bumped(old: Vec<(Bytes, Bytes)>, by: u64) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+    let raised = |(key, value): (Bytes, Bytes)| {
+        let Fact::Counters {
+            tenant,
+            revision,
+            rules_revision,
+            ..
+        } = facts::decode(&key, &value)?
+        else {
+            return Ok((key, value));
+        };
+        let raised = revision.checked_add_unsigned(by);
+        let revision = raised.ok_or_else(|| Fault::Inconsistent {
+            what: format!("revision {revision} of tenant {tenant} can not be raised by {by}"),
+        })?;
+        Ok((key, facts::counters_of(revision, revision, rules_revision)))
+    };
+    old.into_iter().map(raised).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -44,6 +67,17 @@ mod tests {
         let new = refound(old, &Bytes::from_static(b"new")).unwrap();
         let membership = (facts::membership_key(), facts::membership(b"new"));
         assert_eq!(new, [membership, stays]);
+    }
+
+    #[test]
+    fn revisions_are_raised_and_what_lies_below_is_compacted() {
+        let key = facts::counters_key(meridian_domain::name::TenantId(7));
+        let counters = |revision, compacted| facts::counters_of(revision, compacted, 3);
+        let other = (facts::next_tenant_key(), facts::next_tenant(8));
+        let old = vec![other.clone(), (key.clone(), counters(40, 12))];
+        let new = bumped(old.clone(), 1_000).unwrap();
+        assert_eq!(new, [other, (key, counters(1_040, 1_040))]);
+        assert!(bumped(old, u64::MAX).is_err());
     }
 
     #[test]

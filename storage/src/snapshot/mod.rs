@@ -133,17 +133,25 @@ pub fn open_latest(
     for file in list(disk, dir)? {
         match open(disk, seal, &file.path) {
             Ok(rows) => return Ok(Some((file, rows))),
-            Err(fault @ Fault::Damaged { .. }) => {
-                tracing::error!(%fault, "a snapshot is damaged and set aside");
-                let mut aside = file.path.clone().into_os_string();
-                aside.push(DAMAGED);
-                disk.rename(&file.path, Path::new(&aside))?;
-                disk.sync_dir(dir)?;
-            }
+            Err(fault @ Fault::Damaged { .. }) => set_aside(disk, dir, &file, &fault)?,
             Err(fault) => return Err(fault),
         }
     }
     Ok(None)
+}
+
+/// Renames a snapshot of `dir` that does not verify to `.damaged`, durably, and logs `why`.
+pub fn set_aside(
+    disk: &dyn Disk,
+    dir: &Path,
+    file: &SnapshotFile,
+    why: &Fault,
+) -> Result<(), Fault> {
+    tracing::error!(fault = %why, "a snapshot is damaged and set aside");
+    let mut aside = file.path.clone().into_os_string();
+    aside.push(DAMAGED);
+    disk.rename(&file.path, Path::new(&aside))?;
+    disk.sync_dir(dir)
 }
 
 /// Makes the directory, and removes what is not needed in it: files that were never finished, all snapshots but

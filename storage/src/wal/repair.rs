@@ -15,9 +15,10 @@
 //! the very bytes that were acknowledged are taken. (With a seal that is not deterministic it always refuses.)
 //!
 //! **After a quarantine** the member has forgotten entries it had acknowledged. It must neither vote nor lead
-//! until its log has reached [`Report::highest`] again, through a snapshot and entries from the leader; or the
-//! operator removes it and adds it under a new id. If [`Report::vote_certain`] is false it may also have
-//! forgotten a vote, and only the new id is safe. These are rules for the caller: a log can not enforce them.
+//! until it has again all it may have acknowledged, through a snapshot and entries from the leader; or the operator
+//! removes it and adds it under a new id. [`Report::highest`] bounds that from below only: damage may hide what came
+//! behind it. If [`Report::vote_certain`] is false it may also have forgotten a vote, and must not give one in any
+//! term it may have voted in. These are rules for the caller: a log can not enforce them.
 //!
 //! Both take the lock of the log, so neither runs beside a process that uses it.
 
@@ -75,7 +76,7 @@ pub struct Report {
     pub committed: Option<LogId>,
     /// The last purged position that can be read.
     pub purged: Option<LogId>,
-    /// The highest entry the log still tells of. It may have acknowledged all up to here.
+    /// The highest entry the log still tells of. It may have acknowledged all up to here, and more.
     pub highest: Option<LogId>,
 }
 
@@ -110,6 +111,8 @@ pub fn inspect(disk: &dyn Disk, seal: &dyn Seal, dir: &Path) -> Result<Report, F
     if newest.is_none() && inspector.report.damage.is_empty() && numbers.iter().any(|n| *n != 1) {
         inspector.lost(dir.join(manifest::NAME), 0, 0, "it is gone".into());
     }
+    // Without it nobody knows whether there was a newer segment, with a later vote.
+    let newest_is_known = newest.is_some();
     let mut wanted: BTreeSet<u64> = numbers.iter().copied().collect();
     if let (Some(first), Some(last)) = (numbers.first(), numbers.last()) {
         // A gap is named by its ends; what lies between is bounded.
@@ -157,6 +160,7 @@ pub fn inspect(disk: &dyn Disk, seal: &dyn Seal, dir: &Path) -> Result<Report, F
         let what = format!("the segment is gone, with entries from {covered} on");
         inspector.lost(segment::path(dir, oldest - 1), oldest - 1, 0, what);
     }
+    inspector.report.vote_certain &= newest_is_known;
     Ok(inspector.report)
 }
 

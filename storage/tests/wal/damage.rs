@@ -105,6 +105,28 @@ fn every_lost_or_cut_file_is_seen() {
 }
 
 #[test]
+fn a_vote_is_certain_only_if_no_later_one_can_have_been_in_what_is_gone() {
+    let disk = long_log();
+    assert!(inspect(&disk).vote_certain);
+    let segments = files(&disk, ".wal");
+    let certain_without = |paths: &[&PathBuf]| {
+        let bad = disk.fork();
+        paths.iter().for_each(|path| bad.remove(path).unwrap());
+        inspect(&bad).vote_certain
+    };
+    let manifest = dir().join("manifest");
+    assert!(
+        certain_without(&[&segments[0]]),
+        "a later checkpoint repeats it"
+    );
+    assert!(!certain_without(&[&segments[2]]), "the newest segment");
+    assert!(!certain_without(&[&segments[2], &manifest]));
+    assert!(!certain_without(&[&manifest]), "there may have been more");
+    let all: Vec<&PathBuf> = segments.iter().chain([&manifest]).collect();
+    assert!(!certain_without(&all), "everything");
+}
+
+#[test]
 fn sectors_that_are_zero_stale_or_from_elsewhere_are_seen() {
     let disk = long_log();
     let paths = files(&disk, ".wal");
