@@ -318,8 +318,10 @@ impl Pipeline {
     fn encode(&self, ctx: &RequestContext, tenant: TenantId, plan: Plan) -> Result<Bytes, Refusal> {
         let mut guards = plan.guards;
         let tenant = if concerns_the_cluster(&plan.command) {
-            // The rules the guard speaks of are the tenant's, not the cluster's.
-            guards.rules_revision = None;
+            // The rules on the cluster are those of the tenant `default`, and no other tenant's.
+            if tenant != TenantId::DEFAULT {
+                guards.rules_revision = None;
+            }
             TenantId::SYSTEM
         } else {
             tenant

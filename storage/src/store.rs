@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
+use meridian_domain::access::document::{Place, decode};
+use meridian_domain::access::policy::Door;
 use meridian_domain::command::{AlarmKind, MemberRecord};
 use meridian_domain::name::{TenantId, TenantName};
 use meridian_domain::rejection::Rejection;
@@ -260,5 +262,20 @@ impl ClusterView for ClusterFacts {
 
     fn members(&self) -> Vec<MemberRecord> {
         self.members.clone()
+    }
+
+    fn is_guarded(&self) -> bool {
+        let name = TenantName::new(TenantName::DEFAULT);
+        let Some(root) = name.ok().and_then(|name| self.tenants.get(&name)) else {
+            return false;
+        };
+        let root = root.load();
+        if root.rules_revision() == 0 {
+            return false;
+        }
+        let Place { space, key } = Place::door();
+        // What can not be read guards as well as what says so.
+        root.live(space, &key)
+            .is_some_and(|cell| decode::<Door>(cell.value()).map_or(true, |door| door.enabled))
     }
 }

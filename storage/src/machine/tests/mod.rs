@@ -12,6 +12,7 @@ mod model;
 mod naive;
 mod replicas;
 mod requests;
+mod rules;
 
 use std::sync::Arc;
 
