@@ -3,6 +3,7 @@
 //! The operator adds the member first (`member add`), which gives it its id, and then starts it with the
 //! addresses of the others. The new member finds itself in their list by its own peer URLs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use meridian_proto::peer::{self, Lane, envelope::Body};
@@ -25,6 +26,10 @@ pub struct Existing {
     pub cluster_id: u64,
     /// Its members, by id, the new one among them if it was added.
     pub members: Vec<Founder>,
+    /// Who of them has a vote.
+    pub voters: BTreeSet<u64>,
+    /// Who leads, as far as the member that answered knows; it may have gone silent.
+    pub leader: Option<u64>,
 }
 
 /// Why a cluster can not be joined.
@@ -99,7 +104,12 @@ async fn ask(url: &str, tls: Option<&SharedTls>) -> Result<Existing, String> {
     let question = Body::MemberList(peer::MemberListRequest {});
     let answer = connection.call(question, deadline).await;
     connection.end();
-    let Body::MemberListReply(list) = answer.map_err(|error| error.to_string())? else {
+    existing(answer.map_err(|error| error.to_string())?)
+}
+
+/// What the answer to the question who belongs to a cluster says.
+pub(crate) fn existing(answer: Body) -> Result<Existing, String> {
+    let Body::MemberListReply(list) = answer else {
         return Err("an answer to something else".into());
     };
     let membership = list.membership.unwrap_or_default();
@@ -118,5 +128,7 @@ async fn ask(url: &str, tls: Option<&SharedTls>) -> Result<Existing, String> {
     Ok(Existing {
         cluster_id: list.cluster_id,
         members,
+        voters: membership.voter_ids().collect(),
+        leader: Some(list.leader_id).filter(|id| *id != 0),
     })
 }

@@ -5,6 +5,7 @@
 //! election timeout without either, there is no leader as far as anybody should rely on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -59,6 +60,8 @@ pub struct Follow {
     pub election_timeout: Duration,
     /// Whether the others refuse this member.
     pub expelled: watch::Receiver<Option<Expelled>>,
+    /// Whether this member fenced itself.
+    pub fenced: Arc<AtomicBool>,
     /// Told who leads.
     pub leadership: watch::Sender<Leadership>,
     /// Told the rest.
@@ -74,6 +77,7 @@ impl Follow {
             contact,
             election_timeout,
             expelled,
+            fenced,
             leadership,
             standing,
         } = self;
@@ -144,6 +148,7 @@ impl Follow {
                 is.membership_index = roster.membership_index();
                 is.broken.clone_from(&broken);
                 is.expelled = *expelled.borrow();
+                is.fenced = fenced.load(Ordering::Acquire);
                 let moved = *was != is;
                 *was = is;
                 moved

@@ -37,6 +37,7 @@ pub mod guard;
 mod obituary;
 
 pub mod join;
+pub mod recovery;
 pub mod replica;
 
 pub use membership::MembershipError;

@@ -20,8 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, stream};
+use meridian_domain::revision::LogId;
 use meridian_storage::fault::Fault;
-use meridian_storage::wal::{Recovered, Wal};
+use meridian_storage::wal::{self, Recovered, Wal};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
@@ -135,6 +136,18 @@ impl LogStore {
     /// What waits for the disk.
     pub fn flushes(&self) -> Arc<Flushes> {
         self.flushes.clone()
+    }
+
+    /// The entry at a position, as the WAL has it; none if it does not.
+    pub async fn entry(&self, at: LogId) -> io::Result<Option<wal::Entry>> {
+        let log = self.wal.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let found = log.read(at.index, at.index.saturating_add(1), READ_BYTES)?;
+            Ok::<_, Fault>(found.into_iter().find(|entry| entry.log_id == at))
+        });
+        read.await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)
     }
 
     /// Whether an entry is so new that the WAL has it in memory, almost surely.

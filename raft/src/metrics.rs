@@ -143,6 +143,13 @@ metric!(
     )
 );
 metric!(
+    /// 1 while this member takes back from the leader what its damaged log forgot.
+    RECOVERING: IntGauge = IntGauge::new(
+        "meridian_raft_recovering",
+        "Whether this member does not vote because it takes back what its damaged log had acknowledged."
+    )
+);
+metric!(
     /// 1 if this member's state differs from that of most others.
     FENCED: IntGauge = IntGauge::new(
         "meridian_raft_fenced",

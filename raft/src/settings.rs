@@ -17,6 +17,9 @@ pub struct Settings {
     pub name: String,
     /// How it comes to be a member, if its log is still empty.
     pub start: Start,
+    /// It forgot entries it had acknowledged, and takes them from the leader before it votes again: see
+    /// [`crate::recovery`].
+    pub recovering: bool,
     /// How often a leader says it is alive, in milliseconds (etcd's `--heartbeat-interval`).
     pub heartbeat_interval_ms: u64,
     /// How long a leader may be silent before it is taken for lost, in milliseconds (etcd's
@@ -96,6 +99,7 @@ impl Settings {
             instance,
             name: String::new(),
             start,
+            recovering: false,
             heartbeat_interval_ms: 50,
             election_timeout_ms: 500,
             snapshot_log_bytes: 64 * 1024 * 1024,
@@ -165,11 +169,14 @@ impl Settings {
                 .max(self.heartbeat_interval_ms + 1),
             election_timeout_max: self.election_timeout_ms,
             enable_pre_vote: Some(true),
+            enable_elect: !self.recovering,
             // A restarted leader campaigns like everybody else.
             enable_leader_restore: Some(false),
             // Lets the others elect while a leader can send but not hear (openraft #2080).
             quorum_loss_probe_interval: Some(self.election_timeout_ms * 2),
-            allow_log_reversion: Some(false),
+            // A member that recovers comes back with less than it had; one that lost its disk and does not know
+            // is turned away at the door (`network::roster`).
+            allow_log_reversion: Some(true),
             // Driven by bytes: see `snapshot::Policy`.
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: self.entries_kept,

@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,6 +58,8 @@ struct Inner {
     current: Mutex<Option<Described>>,
     /// Bytes the log grew by since the last snapshot.
     grown: AtomicU64,
+    /// The newest snapshot turned out damaged: another one is made at once.
+    wanted: AtomicBool,
 }
 
 /// A snapshot with the members at its position.
@@ -111,6 +113,7 @@ impl Snapshots {
         let history = machine.store().history().clone();
         let current = Mutex::new(current);
         let grown = AtomicU64::new(0);
+        let wanted = AtomicBool::new(false);
         let inner = Inner {
             disk,
             seal,
@@ -119,6 +122,7 @@ impl Snapshots {
             history,
             current,
             grown,
+            wanted,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -219,6 +223,7 @@ impl Snapshots {
         .await?;
         timer.observe_duration();
         self.inner.grown.fetch_sub(grown, Ordering::Relaxed);
+        self.inner.wanted.store(false, Ordering::Relaxed);
         self.keep(&made);
         made.to_openraft()
     }
@@ -271,10 +276,24 @@ impl Snapshots {
         }
     }
 
-    /// Opens a snapshot to send it.
+    /// Opens a snapshot to send it, verified: it may have lain there for long. One that is damaged is set aside,
+    /// and another one made in its place; who asks then tries again.
     pub async fn outgoing(&self, data: &SnapshotData) -> Result<snapshot::Outgoing, Fault> {
         let (inner, file) = (self.inner.clone(), data.0.clone());
-        run(move || snapshot::Outgoing::open(&*inner.disk, &file)).await
+        run(move || {
+            let opened = snapshot::verify(&*inner.disk, &*inner.seal, &file.path)
+                .and_then(|_| snapshot::Outgoing::open(&*inner.disk, &file));
+            match &opened {
+                Err(fault @ Fault::Damaged { .. }) => {
+                    inner.wanted.store(true, Ordering::Relaxed);
+                    snapshot::set_aside(&*inner.disk, &inner.dir, &file, fault)?;
+                }
+                Err(fault) if fault.is_not_found() => inner.wanted.store(true, Ordering::Relaxed),
+                _ => {}
+            }
+            opened
+        })
+        .await
     }
 
     /// Begins to take a snapshot of so many bytes from the leader.
@@ -309,7 +328,8 @@ impl Snapshots {
             .lock()
             .as_ref()
             .map_or(0, |of| of.file.bytes / 2);
-        self.inner.grown.load(Ordering::Relaxed) >= log_bytes.max(half)
+        self.inner.wanted.load(Ordering::Relaxed)
+            || self.inner.grown.load(Ordering::Relaxed) >= log_bytes.max(half)
     }
 
     /// Makes snapshots whenever they are due, for as long as the member lives. `made` is called after each,

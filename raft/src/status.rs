@@ -29,6 +29,8 @@ pub struct Status {
     pub is_learner: bool,
     /// The state of this member differs from that of most others: it serves nothing.
     pub fenced: bool,
+    /// This member takes back what its damaged log forgot: until then it does not vote.
+    pub recovering: bool,
     /// The others refuse this member, for good.
     pub expelled: Option<Expelled>,
     /// The members, by id.

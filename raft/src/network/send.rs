@@ -170,13 +170,7 @@ impl RaftNetworkV2<TypeConfig> for Sender {
         if heartbeat {
             traffic::round_trip(self.link.id, started.elapsed().as_secs_f64());
         }
-        self.to.pressure.reported(
-            self.link.id,
-            matches!(
-                response.outcome,
-                Some(append_response::Outcome::DiskFull(_))
-            ),
-        );
+        self.to.pressure.reported(self.link.id, response.full);
         Ok(match response.outcome {
             Some(append_response::Outcome::Success(_)) => AppendEntriesResponse::Success,
             Some(append_response::Outcome::Partial(partial)) => {

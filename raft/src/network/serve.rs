@@ -44,6 +44,7 @@ pub async fn answer(core: &Arc<Core>, lane: Lane, body: Body) -> Body {
         Body::MemberList(_) => Ok(member_list(core)),
         Body::Change(request) => change(core, request).await,
         Body::Obituary(request) => Ok(obituary(core, &request).await),
+        Body::Entry(request) => entry(core, &request).await,
         _ => Ok(refusal(RefusalCode::UnknownQuestion, "not a question")),
     };
     answered.unwrap_or_else(|Failed(code, reason)| refusal(code, &reason))
@@ -96,7 +97,8 @@ async fn append(core: &Core, lane: Lane, request: peer::AppendEntries) -> Answer
         // The leader is alive, all the same.
         core.contact.heard(leader.term);
         let outcome = Some(Outcome::DiskFull(peer::Empty {}));
-        return Ok(Body::AppendResponse(peer::AppendResponse { outcome }));
+        let full = true;
+        return Ok(Body::AppendResponse(peer::AppendResponse { outcome, full }));
     }
     let response = if lane == Lane::Heartbeat && request.entries.is_empty() {
         heartbeat(core, request).await?
@@ -116,6 +118,7 @@ async fn append(core: &Core, lane: Lane, request: peer::AppendEntries) -> Answer
     }
     Ok(Body::AppendResponse(peer::AppendResponse {
         outcome: Some(outcome),
+        full: core.pressure.is_full_here(),
     }))
 }
 
@@ -149,9 +152,16 @@ async fn heartbeat(
 
 async fn vote(core: &Core, request: &peer::VoteRequest, pre: bool) -> Answer {
     let request = form::parse_vote_request(request)?;
-    if pre {
-        let response = core.raft.pre_vote(request).await?;
-        return Ok(Body::PreVoteResponse(form::vote_response(&response)));
+    if pre || core.abstains() {
+        // Looks and changes nothing: all that a member that recovers may do.
+        let mut response = core.raft.pre_vote(request).await?;
+        response.vote_granted &= !core.abstains();
+        let response = form::vote_response(&response);
+        return Ok(if pre {
+            Body::PreVoteResponse(response)
+        } else {
+            Body::VoteResponse(response)
+        });
     }
     let response = core.raft.vote(request).await?;
     Ok(Body::VoteResponse(form::vote_response(&response)))
@@ -159,6 +169,10 @@ async fn vote(core: &Core, request: &peer::VoteRequest, pre: bool) -> Answer {
 
 async fn transfer(core: &Core, request: &peer::TransferLeader) -> Answer {
     use transfer_leader_reply::Outcome;
+    if request.to == core.id() && !core.may_campaign() {
+        let reason = "this member may not lead now".into();
+        return Err(Failed(RefusalCode::Fault, reason));
+    }
     let request = TransferLeaderRequest::new(
         form::parse_vote(request.from_leader.as_ref())?,
         request.to,
@@ -257,6 +271,19 @@ async fn obituary(core: &Core, request: &peer::Obituary) -> Body {
     let gone = core.is_leader_gone(request.leader, request.term).await;
     let last_log_id = gone.then(|| form::domain_log_id(core.last_log_id()));
     Body::ObituaryReply(peer::ObituaryReply { gone, last_log_id })
+}
+
+/// An entry of the log as it lies here, for a member whose own copy is damaged.
+async fn entry(core: &Core, request: &peer::EntryRequest) -> Answer {
+    let log_id = form::parse_log_id(request.log_id.as_ref());
+    let read = core.log.entry(log_id).await;
+    let found = read.map_err(|error| Failed(RefusalCode::Fault, error.to_string()))?;
+    let entry = found.map(|entry| peer::LogEntry {
+        log_id: Some(form::domain_log_id(entry.log_id)),
+        kind: u32::from(entry.kind as u8),
+        payload: entry.payload,
+    });
+    Ok(Body::EntryReply(peer::EntryReply { entry }))
 }
 
 /// Takes writes another member forwarded to this one as the leader.

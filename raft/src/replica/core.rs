@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::form;
 use crate::leadership::{Contact, Leadership};
+use crate::log_store::LogStore;
 use crate::membership::{Change, Changes, MembershipError};
 use crate::network::connection::CallError;
 use crate::network::lanes::Peers;
@@ -31,6 +32,9 @@ use crate::state_machine::SharedMachine;
 use crate::status::{Standing, Status};
 use crate::type_config::{self, Raft};
 use crate::unavailable::{Delay, Unavailable};
+
+/// How often to look whether something is on the disk.
+const FLUSH_LOOK: Duration = Duration::from_millis(5);
 
 /// What the parts of a member share.
 pub struct Core {
@@ -48,7 +52,9 @@ pub struct Core {
     pub(crate) stopping: CancellationToken,
     pub(super) proposer: Proposer,
     pub(super) standing: watch::Receiver<Standing>,
-    pub(super) fenced: AtomicBool,
+    pub(super) fenced: Arc<AtomicBool>,
+    pub(super) recovering: AtomicBool,
+    pub(crate) log: LogStore,
     pub(super) delegate: ArcSwapOption<Box<dyn Delegate>>,
     pub(super) tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     pub(super) machine: SharedMachine,
@@ -69,7 +75,32 @@ impl Core {
 
     /// Whether this member may run for leader.
     pub(crate) fn may_campaign(&self) -> bool {
-        !self.is_fenced()
+        !self.is_fenced() && !self.abstains()
+    }
+
+    /// Whether this member gives nobody its vote, since it may have forgotten what it acknowledged.
+    pub(crate) fn abstains(&self) -> bool {
+        self.recovering.load(Ordering::Acquire)
+    }
+
+    /// Votes and campaigns like everybody else from now on.
+    pub(super) fn recovered(&self) {
+        self.recovering.store(false, Ordering::Release);
+        crate::metrics::RECOVERING.set(0);
+        self.raft.runtime_config().elect(self.may_campaign());
+    }
+
+    /// Returns once all this member has appended, up to what it has applied now, is on its disk.
+    pub(super) async fn durable(&self, deadline: Instant) -> Result<LogId, Unavailable> {
+        let applied = self.store.applied();
+        let flushes = self.log.flushes();
+        while flushes.flushed().max(self.snapshots.covers().index) < applied.index {
+            if Instant::now() >= deadline {
+                return Err(Unavailable::TimedOut(Delay::Plain));
+            }
+            tokio::time::sleep(FLUSH_LOOK).await;
+        }
+        Ok(applied)
     }
 
     pub(super) fn check_serving(&self) -> Result<(), Unavailable> {
@@ -132,6 +163,7 @@ impl Core {
             is_leader: standing.is_leader,
             is_learner: members.iter().any(|peer| peer.id == id && peer.learner),
             fenced: self.is_fenced(),
+            recovering: self.abstains(),
             expelled: standing.expelled,
             members,
         }
@@ -297,6 +329,8 @@ impl Core {
             let _ = task.await;
         }
         self.proposer.waiters.stop();
+        // Who answers other members may hold what holds this.
+        self.delegate.store(None);
     }
 }
 

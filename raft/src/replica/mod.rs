@@ -185,6 +185,22 @@ impl Replica {
         self.core.delegate.store(Some(Arc::new(Box::new(delegate))));
     }
 
+    /// Whether this member was started as one that recovers, and does not vote yet: see [`crate::recovery`].
+    pub fn is_recovering(&self) -> bool {
+        self.core.abstains()
+    }
+
+    /// Returns once everything applied here by now is on this member's disk; answers how far that is.
+    pub async fn durable(&self, deadline: Instant) -> Result<LogId, Unavailable> {
+        self.core.durable(deadline).await
+    }
+
+    /// This member has again all it ever acknowledged, durably, and votes from now on. The caller has noted that
+    /// on the disk before.
+    pub fn recovered(&self) {
+        self.core.recovered();
+    }
+
     /// Makes a snapshot now, whatever the log's size, and waits until it is on disk.
     pub async fn snapshot(&self) -> Result<LogId, Fault> {
         let view = self.core.snapshots.view(&self.core.machine).await?;

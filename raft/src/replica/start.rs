@@ -38,7 +38,7 @@ use crate::state_machine::{Feedback, SharedMachine, StateMachine};
 use crate::status::Standing;
 use crate::type_config::{Address, Raft};
 use crate::waiters::Waiters;
-use crate::{digest, form, guard, snapshot};
+use crate::{digest, form, guard, metrics, snapshot};
 
 /// What a member keeps its state in.
 pub struct Engine {
@@ -117,8 +117,9 @@ impl Replica {
         .await?;
         let empty_log = recovered.last.is_none() && recovered.vote.is_none();
         let empty_state = machine.applied() == LogId::default();
-        let fresh = empty_log && empty_state;
-        if empty_log && !empty_state && settings.start != Start::Restore {
+        let fresh = empty_log && empty_state && !settings.recovering;
+        let known = settings.start == Start::Restore || settings.recovering;
+        if empty_log && !empty_state && !known {
             return Err(StartError::LostLog);
         }
         if recovered
@@ -132,8 +133,10 @@ impl Replica {
             );
             return Err(StartError::Inconsistent(text));
         }
+        metrics::RECOVERING.set(i64::from(settings.recovering));
         let log = LogStore::new(wal.clone(), &recovered, snapshots.clone())?;
         let flushes = log.flushes();
+        let own_log = log.clone();
 
         let identity = Identity {
             cluster_id: settings.cluster_id,
@@ -210,7 +213,9 @@ impl Replica {
             stopping: CancellationToken::new(),
             proposer,
             standing,
-            fenced: AtomicBool::new(false),
+            fenced: Arc::default(),
+            recovering: AtomicBool::new(settings.recovering),
+            log: own_log,
             delegate: ArcSwapOption::empty(),
             tasks: Mutex::default(),
             machine: machine.clone(),
@@ -222,6 +227,7 @@ impl Replica {
             contact: core.contact.clone(),
             election_timeout: settings.election_timeout(),
             expelled: peers.expelled(),
+            fenced: core.fenced.clone(),
             leadership: leadership_tx,
             standing: standing_tx,
         };
@@ -254,7 +260,7 @@ impl Replica {
             flushes,
             leadership,
             settings.election_timeout(),
-            move || watched.upgrade().is_some_and(|core| !core.is_fenced()),
+            move || watched.upgrade().is_some_and(|core| core.may_campaign()),
         ));
         core.spawn(digest::watch(core.clone(), settings.digest_interval));
         core.spawn(async move { changes.promote_joining().await });

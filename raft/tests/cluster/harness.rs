@@ -14,10 +14,11 @@ use meridian_domain::stamp::Stamp;
 use meridian_domain::txn::{Op, Txn};
 use meridian_domain::view::View;
 use meridian_proto::record::proposal;
+use meridian_raft::network::tls::SharedTls;
 use meridian_raft::{
     Doors, Engine, Founder, Replica, Settings, Start, StartError, Unavailable, identity,
 };
-use meridian_storage::disk::{Disk, OsDisk};
+use meridian_storage::disk::Disk;
 use meridian_storage::history::{self, History};
 use meridian_storage::machine::{self, Machine};
 use meridian_storage::seal::Plain;
@@ -25,6 +26,8 @@ use meridian_storage::store::Store;
 use meridian_storage::wal::{self, Wal};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
+
+use crate::disk::Moody;
 
 /// A member that runs.
 pub struct Member {
@@ -40,6 +43,10 @@ pub struct Home {
     pub dir: PathBuf,
     pub instance: u64,
     pub running: Option<Member>,
+    pub disk: Moody,
+    pub tls: Option<SharedTls>,
+    /// Makes the state the member starts with out of an empty one and its log.
+    pub prepare: Option<fn(&Wal, &mut Machine)>,
     listener: Option<TcpListener>,
 }
 
@@ -171,6 +178,7 @@ impl Cluster {
     /// Stops a member at once, without handing anything over.
     pub async fn kill(&mut self, at: usize) {
         let member = self.homes[at].running.take().unwrap();
+        self.homes[at].disk.stall(false);
         member.replica.shutdown().await;
         member.wal.close();
     }
@@ -210,6 +218,9 @@ impl Home {
             dir,
             instance,
             running: None,
+            disk: Moody::default(),
+            tls: None,
+            prepare: None,
             listener: Some(listener),
         }
     }
@@ -219,7 +230,7 @@ impl Home {
             Some(listener) => listener,
             None => TcpListener::bind(self.addr).await.unwrap(),
         };
-        let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let wal_settings = wal::Settings {
             segment_bytes: 1024 * 1024,
             ..Default::default()
@@ -233,7 +244,10 @@ impl Home {
         )?;
         // No version store: the state comes from the snapshot and the log.
         let history = History::in_memory(history::Settings::default())?;
-        let machine = Machine::new(history, machine::Settings::default());
+        let mut machine = Machine::new(history, machine::Settings::default());
+        if let Some(prepare) = self.prepare {
+            prepare(&wal, &mut machine);
+        }
         let store = machine.store();
         let snapshots = self.dir.join("snapshots");
         let engine = Engine {
@@ -246,7 +260,7 @@ impl Home {
         };
         let doors = Doors {
             listeners: vec![listener],
-            tls: None,
+            tls: self.tls.clone(),
         };
         let replica = Replica::start(settings, engine, doors).await?;
         Ok(Member {

@@ -9,6 +9,11 @@
 )]
 
 mod agreement;
+mod digest;
+mod disk;
+mod full_disk;
 mod harness;
 mod membership;
 mod recovery;
+mod slow_disk;
+mod tls;

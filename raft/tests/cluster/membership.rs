@@ -209,3 +209,51 @@ async fn a_member_may_move_to_another_address() {
     assert_eq!(cluster.member(moves).read("a").await.unwrap().unwrap(), "1");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_away_follows_a_leader_that_joined_meanwhile() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.member(0).put("a", "1").await.unwrap();
+    let away = cluster.follower().await;
+    cluster.kill(away).await;
+    let newcomer = cluster.another().await;
+    let (id, urls) = (
+        cluster.homes[newcomer].id,
+        vec![url(cluster.homes[newcomer].addr)],
+    );
+    let leader = cluster.leader().await;
+    cluster
+        .replica(leader)
+        .add_learner(id, urls, soon())
+        .await
+        .unwrap();
+    cluster.start_member(newcomer).await;
+    eventually("the new member to catch up", || {
+        cluster.member(newcomer).get("a")
+    })
+    .await;
+    eventually_promoted(&cluster, leader, id).await;
+    cluster
+        .replica(leader)
+        .transfer_leader(id, soon())
+        .await
+        .unwrap();
+    eventually("the new member to lead", || {
+        cluster.replica(newcomer).status().is_leader.then_some(())
+    })
+    .await;
+    cluster.member(newcomer).put("b", "1").await.unwrap();
+    cluster.start_member(away).await;
+    assert_eq!(cluster.member(away).read("b").await.unwrap().unwrap(), "1");
+    cluster.converge().await;
+    cluster.stop().await;
+}
+
+/// Promotes a learner as soon as it is in sync.
+async fn eventually_promoted(cluster: &Cluster, leader: usize, id: u64) {
+    let deadline = soon();
+    while let Err(error) = cluster.replica(leader).promote(id, soon()).await {
+        assert!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use meridian_raft::{Expelled, identity};
+use meridian_raft::network::roster::Identity;
+use meridian_raft::{Expelled, identity, recovery};
+use meridian_storage::disk::{Disk, OsDisk};
+use meridian_storage::seal::Plain;
+use meridian_storage::wal::repair;
 
-use crate::harness::{Cluster, eventually};
+use crate::harness::{Cluster, eventually, soon, url};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_stops_whole_comes_back_with_everything_acknowledged() {
@@ -135,5 +139,86 @@ async fn a_member_that_lost_its_disk_is_refused_under_its_old_id() {
         .await
         .unwrap();
     assert_eq!(cluster.member(lost).get("a"), None);
+    cluster.stop().await;
+}
+
+/// Sets the log of a member that does not run aside, as a node does when it is damaged.
+fn forget(cluster: &Cluster, at: usize) {
+    let dir = &cluster.homes[at].dir;
+    let disk: std::sync::Arc<dyn Disk> = std::sync::Arc::new(OsDisk::new());
+    let (wal, aside) = (dir.join("wal"), dir.join("aside"));
+    let report = repair::quarantine(&disk, &Plain, &wal, &aside, 1024 * 1024).unwrap();
+    assert!(report.vote_certain);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_forgot_its_log_gives_no_vote_until_it_has_everything_again() {
+    let mut cluster = Cluster::start(3).await;
+    let lossy = cluster.follower().await;
+    for i in 0..40 {
+        let key = format!("k{i}");
+        cluster.member(lossy).put(&key, "v").await.unwrap();
+    }
+    cluster.converge().await;
+    cluster.kill(lossy).await;
+    forget(&cluster, lossy);
+    cluster.tune = Box::new(|settings| settings.recovering = true);
+    cluster.start_member(lossy).await;
+    // The same leader goes on with it, though it has less than it had.
+    cluster.member(lossy).put("own", "v").await.unwrap();
+    let at = cluster.replica(lossy).durable(soon()).await.unwrap();
+    assert!(at.index > 40);
+    cluster.converge().await;
+
+    let leader = cluster.leader().await;
+    let id = cluster.homes[lossy].id;
+    let handed = cluster.replica(leader).transfer_leader(id, brief()).await;
+    assert!(handed.is_err(), "it took leadership");
+    // The old leader does not lead any more after that: somebody else, or it again, was elected.
+    cluster.member(lossy).put("handed", "v").await.unwrap();
+    let leader = cluster.leader().await;
+    assert_ne!(leader, lossy);
+    cluster.kill(leader).await;
+    let other = (0..3).find(|at| ![lossy, leader].contains(at)).unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    for at in [lossy, other] {
+        assert!(!cluster.replica(at).status().is_leader, "it gave its vote");
+    }
+    assert!(cluster.replica(lossy).status().recovering);
+    cluster.replica(lossy).recovered();
+    cluster.member(other).put("after", "v").await.unwrap();
+    assert_eq!(
+        cluster.member(lossy).read("k39").await.unwrap().unwrap(),
+        "v"
+    );
+    assert_eq!(cluster.member(lossy).contents().len(), 43);
+    cluster.stop().await;
+}
+
+fn brief() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_other_voter_is_asked_for_its_term_and_who_is_silent_is_named() {
+    let mut cluster = Cluster::start(3).await;
+    let lossy = cluster.follower().await;
+    let leader = cluster.leader().await;
+    let term = cluster.replica(leader).status().term;
+    cluster.kill(lossy).await;
+    let home = &cluster.homes[lossy];
+    let identity = Identity {
+        cluster_id: cluster.id,
+        member_id: home.id,
+        instance: home.instance,
+    };
+    let urls: Vec<String> = cluster.homes.iter().map(|home| url(home.addr)).collect();
+    let survey = recovery::survey(identity, &urls, None).await.unwrap();
+    assert_eq!((survey.term, survey.silent), (term, vec![]));
+    let other = (0..3).find(|at| ![lossy, leader].contains(at)).unwrap();
+    cluster.kill(other).await;
+    let survey = recovery::survey(identity, &urls, None).await.unwrap();
+    let silent: Vec<u64> = survey.silent.iter().map(|(of, _)| of.id).collect();
+    assert_eq!(silent, [cluster.homes[other].id]);
     cluster.stop().await;
 }

@@ -111,7 +111,9 @@ fn a_vote_is_certain_only_if_no_later_one_can_have_been_in_what_is_gone() {
     let segments = files(&disk, ".wal");
     let certain_without = |paths: &[&PathBuf]| {
         let bad = disk.fork();
-        paths.iter().for_each(|path| bad.remove(path).unwrap());
+        for path in paths {
+            bad.remove(path).unwrap();
+        }
         inspect(&bad).vote_certain
     };
     let manifest = dir().join("manifest");
