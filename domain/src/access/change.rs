@@ -4,6 +4,7 @@
 
 use crate::access::decide::Decision;
 use crate::access::grant::{Conditions, Effect, Grant, Permission};
+use crate::access::key::Key;
 use crate::access::policy::{Door, Policy, Trust};
 use crate::access::principal::{Identity, Subject};
 use crate::access::role::{Assignment, Role};
@@ -105,6 +106,13 @@ pub enum AccessChange {
     TokenRevoke {
         /// Its public id.
         id: Box<str>,
+    },
+    /// Keep a key the members sign or hash credentials with, unless there is one of this name.
+    KeyKeep {
+        /// What it is for.
+        name: &'static str,
+        /// The key.
+        key: Key,
     },
     /// Switch authentication on.
     Enable,

@@ -24,6 +24,7 @@ pub mod duties;
 pub mod role;
 pub mod shipped;
 
+pub mod key;
 pub mod policy;
 pub mod token;
 pub mod user;
@@ -48,6 +49,7 @@ use crate::name::TenantId;
 use crate::rejection::Rejection;
 use crate::view::View;
 
+use change::AccessChange;
 use compile::GrantId;
 use decide::{Decision, Why};
 use required::{Required, Target, required_permissions};
@@ -118,7 +120,8 @@ fn system(action: Action<'_>) -> Result<(), Rejection> {
             | Intent::Compact { .. }
             | Intent::Alarm { .. }
             | Intent::MemberPublish(_)
-            | Intent::MemberForget { .. } => true,
+            | Intent::MemberForget { .. }
+            | Intent::Access(AccessChange::KeyKeep { .. }) => true,
             Intent::Put(_)
             | Intent::Delete(_)
             | Intent::Txn(_)

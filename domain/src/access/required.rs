@@ -392,6 +392,7 @@ fn rules(
                 all.push(on(Verb::AuthWrite, Target::Tenant));
             }
         }
+        AccessChange::KeyKeep { .. } => all.push(on(Verb::AuthWrite, Target::Nobody)),
         AccessChange::Enable | AccessChange::Disable => {
             all.push(on(Verb::AuthWrite, Target::Everything));
         }

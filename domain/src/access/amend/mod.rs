@@ -10,6 +10,7 @@ use crate::access::change::AccessChange;
 use crate::access::document::{self, Document, Place};
 use crate::access::duties;
 use crate::access::grant::{Network, Window};
+use crate::access::key::Key;
 use crate::access::policy::{Policy, Trust};
 use crate::access::principal::{Binding, Identity, Subject};
 use crate::access::required::assignments;
@@ -65,6 +66,7 @@ pub fn amend(
         AccessChange::Unassign { subject, role } => unassign(view, subject, role),
         AccessChange::TokenIssue(token) => token_issue(view, token),
         AccessChange::TokenRevoke { id } => token_revoke(view, id),
+        AccessChange::KeyKeep { name, key } => key_keep(view, name, key),
         AccessChange::Enable => enable(view),
         AccessChange::Disable => {
             let mut door = document::door(view)?;
@@ -307,6 +309,22 @@ fn token_issue(view: &dyn View, token: &Token) -> Result<Txn, Rejection> {
     )?;
     let place = Place::token(&token.id);
     let mut txn = put(place.clone(), token);
+    txn.compares.push(Compare {
+        space: place.space,
+        range: KeyRange::single(place.key),
+        relation: Relation::Equal,
+        operand: Operand::Create(0),
+    });
+    Ok(txn)
+}
+
+/// The first one stays: what was signed with it goes on being known.
+fn key_keep(view: &dyn View, name: &str, key: &Key) -> Result<Txn, Rejection> {
+    if document::key(view, name)?.is_some() {
+        return Ok(Txn::default());
+    }
+    let place = Place::key_named(name);
+    let mut txn = put(place.clone(), key);
     txn.compares.push(Compare {
         space: place.space,
         range: KeyRange::single(place.key),

@@ -3,6 +3,7 @@
 use super::Document;
 use super::bytes::{Reader, Writer};
 use crate::access::grant::{Address, Conditions, Effect, Grant, Network, Proofs, Window};
+use crate::access::key::Key;
 use crate::access::policy::{Algorithm, Door, Issuer, Policy, Trust};
 use crate::access::principal::Binding;
 use crate::access::role::{Assignment, Role};
@@ -233,6 +234,16 @@ impl Document for Token {
             networks: from.list(Network::read)?,
             bound_to: from.option(Reader::text)?,
         })
+    }
+}
+
+impl Document for Key {
+    fn write(&self, to: &mut Writer) {
+        to.plain(&self.0);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.plain().map(Self)
     }
 }
 

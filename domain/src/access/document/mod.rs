@@ -8,6 +8,7 @@
 //!                       user/<name>              a user
 //!                       bind/<kind>/<name>       roles of a certificate, JWT or group
 //!   space credentials   token/<id>               a token
+//!                       key/<name>               a key of the cluster's own
 //! ```
 //!
 //! A value is a byte with the version (1), then the fields of the document in order ([`bytes`]). Equal documents are
@@ -21,6 +22,7 @@ mod tests;
 
 use ::bytes::Bytes;
 
+use crate::access::key::Key;
 use crate::access::policy::{Door, Policy, Trust};
 use crate::access::principal::{Binding, Subject};
 use crate::access::role::Role;
@@ -94,6 +96,14 @@ impl Place {
         Self {
             space: Space::CREDENTIALS,
             key: ["token/", id].concat().into(),
+        }
+    }
+
+    /// Of a key of the cluster's own.
+    pub fn key_named(name: &str) -> Self {
+        Self {
+            space: Space::CREDENTIALS,
+            key: ["key/", name].concat().into(),
         }
     }
 
@@ -198,6 +208,11 @@ pub fn user(view: &dyn View, name: &str) -> Result<Option<User>, Rejection> {
 /// A token, if there is one.
 pub fn token(view: &dyn View, id: &str) -> Result<Option<Token>, Rejection> {
     find(view, &Place::token(id))
+}
+
+/// A key of the cluster's own, if it was made.
+pub fn key(view: &dyn View, name: &str) -> Result<Option<Key>, Rejection> {
+    find(view, &Place::key_named(name))
 }
 
 /// A subject's binding, if there is one.
