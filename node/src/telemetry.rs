@@ -5,8 +5,9 @@
 
 use std::io::IsTerminal;
 
+use meridian_raft::trace::{self, Wire};
 use opentelemetry::global;
-use opentelemetry::propagation::Extractor;
+use opentelemetry::propagation::{Extractor, Injector};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
@@ -133,6 +134,7 @@ fn provider(settings: &Settings) -> Result<Option<SdkTracerProvider>, TelemetryE
         ))
         .build();
     global::set_text_map_propagator(TraceContextPropagator::new());
+    trace::install(Wire { name, follow });
     // Spans wait in a bounded queue; what does not fit is dropped and counted by the library.
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
@@ -148,6 +150,45 @@ pub fn continue_trace(span: &Span, headers: &http::HeaderMap) {
             global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
         // Without a receiver there is no trace to continue.
         let _ = span.set_parent(parent);
+    }
+}
+
+/// What the other members call a span of this one; none if it is not recorded.
+fn name(span: &Span) -> Option<String> {
+    let mut name = Name(None);
+    global::get_text_map_propagator(|wire| wire.inject_context(&span.context(), &mut name));
+    name.0
+}
+
+/// Makes a span the child of one that was named by another member.
+fn follow(span: &Span, name: &str) {
+    let name = Name(Some(name.to_owned()));
+    let parent = global::get_text_map_propagator(|wire| wire.extract(&name));
+    let _ = span.set_parent(parent);
+}
+
+/// The one field of W3C's that names a span.
+struct Name(Option<String>);
+
+impl Name {
+    const KEY: &str = "traceparent";
+}
+
+impl Injector for Name {
+    fn set(&mut self, key: &str, value: String) {
+        if key == Self::KEY {
+            self.0 = Some(value);
+        }
+    }
+}
+
+impl Extractor for Name {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.as_deref().filter(|_| key == Self::KEY)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![Self::KEY]
     }
 }
 

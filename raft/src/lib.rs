@@ -30,6 +30,7 @@ pub mod membership;
 pub mod pressure;
 pub mod propose;
 pub mod read_index;
+pub mod trace;
 pub mod waiters;
 
 pub mod digest;

@@ -17,12 +17,14 @@ use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
+use tracing::Span;
 
 use crate::leadership::Leadership;
 use crate::metrics;
 use crate::network::connection::CallError;
 use crate::network::lanes::Peers;
 use crate::pressure::Pressure;
+use crate::trace;
 use crate::type_config::{CommittedLeaderId, Envelope, Raft, TypeConfig, Verdict};
 use crate::unavailable::{Delay, Unavailable};
 use crate::waiters::{Outgoing, Waiters};
@@ -180,6 +182,8 @@ impl Courier {
         loop {
             if !self.waiters.has_queued() {
                 self.wake.notified().await;
+                // Whoever is ready to propose does so first: one frame for all instead of one for each.
+                tokio::task::yield_now().await;
                 continue;
             }
             let now = *self.leadership.borrow_and_update();
@@ -229,7 +233,8 @@ impl Courier {
                     wake.notify_one();
                 });
             };
-            if !append(&self.raft, write.envelope, term, refused).await {
+            let span = trace::append_under(&write.span);
+            if !append(&self.raft, write.envelope, term, span, refused).await {
                 return false;
             }
         }
@@ -246,6 +251,7 @@ impl Courier {
             payloads,
             term,
             urgent,
+            traces: trace::names(writes.iter().map(|write| &write.span)),
         });
         let deadline = Instant::now() + FRAME_TIME;
         let sent = match self.peers.link_of(leader) {
@@ -270,15 +276,17 @@ impl Courier {
     }
 }
 
-/// Appends a write if this member leads the term; `refused` is called if it surely was not appended. False
-/// if openraft has stopped.
+/// Appends a write if this member leads the term; `refused` is called if it surely was not appended. The span
+/// lasts until the outcome is known. False if openraft has stopped.
 pub async fn append(
     raft: &Raft,
     envelope: Envelope,
     term: u64,
+    span: Span,
     refused: impl FnOnce() + Send + 'static,
 ) -> bool {
     let verdict = Verdict::new(move |result: ClientWriteResult<TypeConfig>| {
+        drop(span);
         // Whatever else may have become of it shows in the log.
         if let Err(ClientWriteError::ForwardToLeader(_)) = result {
             refused();
@@ -304,24 +312,32 @@ pub async fn take_forwarded(
         code: code.into(),
         term,
     };
-    let envelopes: Vec<Envelope> = propose
+    let traces = propose.traces;
+    let envelopes: Vec<(Envelope, Span)> = propose
         .payloads
         .into_iter()
-        .filter_map(Envelope::from_bytes)
+        .enumerate()
+        .filter_map(|(place, bytes)| {
+            let envelope = Envelope::from_bytes(bytes)?;
+            Some((envelope, trace::append_of(&traces, place)))
+        })
         .collect();
     if !propose.urgent && pressure.takes_urgent_only() {
-        let seqs = envelopes.iter().map(Envelope::seq).collect();
+        let seqs = envelopes
+            .iter()
+            .map(|(envelope, _)| envelope.seq())
+            .collect();
         refuse(refusal(seqs, RefusalCode::DiskFull));
         return;
     }
-    for envelope in envelopes {
+    for (envelope, span) in envelopes {
         let seq = envelope.seq();
         let refuse = refuse.clone();
         let refused = move || refuse(refusal(vec![seq], RefusalCode::NotLeader));
         // Its own allocation: a slice would keep the whole frame in memory with the value.
         let own = Envelope::from_bytes(Bytes::copy_from_slice(envelope.as_bytes()));
         let Some(own) = own else { continue };
-        if !append(raft, own, term, refused).await {
+        if !append(raft, own, term, span, refused).await {
             return;
         }
     }

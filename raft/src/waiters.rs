@@ -20,8 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use meridian_domain::command::Receipt;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::metrics;
+use crate::trace;
 use crate::type_config::Envelope;
 use crate::unavailable::Unavailable;
 
@@ -51,6 +53,8 @@ struct Write {
     /// not and will not be appended under the term it had been sent for.
     sent: Option<u64>,
     answer: oneshot::Sender<Outcome>,
+    /// The span it is proposed in.
+    span: Span,
 }
 
 /// A write on its way to the leader.
@@ -60,6 +64,8 @@ pub struct Outgoing {
     pub envelope: Envelope,
     /// Whether it frees space or keeps leases alive.
     pub urgent: bool,
+    /// The span it is proposed in.
+    pub span: Span,
 }
 
 impl Waiters {
@@ -89,6 +95,7 @@ impl Waiters {
             urgent,
             sent: None,
             answer,
+            span: Span::current(),
         };
         let mut state = self.state.lock();
         state.writes.insert(seq, write);
@@ -143,6 +150,7 @@ impl Waiters {
             taken.push(Outgoing {
                 envelope: write.envelope.clone(),
                 urgent: write.urgent,
+                span: write.span.clone(),
             });
             queue.pop_front();
         }
@@ -190,6 +198,7 @@ impl Waiters {
         let mut state = self.state.lock();
         for (seq, receipt) in receipts {
             if let Some(write) = state.writes.remove(&seq) {
+                trace::applied(&write.span, receipt.log_id.index);
                 let _ = write.answer.send(Ok(receipt));
             }
         }
