@@ -4,7 +4,10 @@
 //!   <data-dir>/
 //!     LOCK         held by the process that uses the directory
 //!     identity     who the member is; written once, JSON
+//!     begun        there was a log: one that is gone was lost      (run/recovery)
+//!     recovering   it forgot what it acknowledged, and does not vote until it has it again
 //!     wal/         the log and the votes                          (storage)
+//!     wal.damaged-1, -2   logs that were set aside: the last time, and the time before
 //!     history/     versions, rebuilt from log and snapshot        (storage)
 //!     snapshots/   states at one position of the log              (storage)
 //! ```

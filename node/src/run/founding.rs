@@ -24,6 +24,8 @@ pub struct Standpoint {
     pub ids: Ids,
     /// How it begins.
     pub start: Start,
+    /// Where the other members were last known to be reached.
+    pub others: BTreeSet<String>,
 }
 
 /// Finds out, and writes it down in a new directory.
@@ -50,19 +52,20 @@ pub async fn settle(
             path: directory.path().to_owned(),
             what: "its identity holds ids that are not numbers".into(),
         })?;
-        same_cluster(
-            settings,
-            directory,
-            &known,
-            &members.values().flatten().cloned().collect(),
-        )?;
+        let listed: BTreeSet<String> = members.values().flatten().cloned().collect();
+        same_cluster(settings, directory, &known, &listed)?;
         let founders = founders();
         let start = if founding && founders.iter().any(|founder| founder.id == ids.member) {
             Start::Found(founders)
         } else {
             Start::Join
         };
-        return Ok(Standpoint { ids, start });
+        let known = known.peer_urls.into_iter().chain(listed);
+        return Ok(Standpoint {
+            ids,
+            start,
+            others: without_own(settings, known),
+        });
     }
     let instance = identity::random_id();
     let (ids, start) = if founding {
@@ -98,10 +101,16 @@ pub async fn settle(
         };
         (ids, Start::Join)
     };
-    let peer_urls = members.into_values().flatten().collect();
+    let peer_urls: Vec<String> = members.into_values().flatten().collect();
+    let others = without_own(settings, peer_urls.iter().cloned());
     let token = &settings.cluster.initial_cluster_token;
     directory.write_identity(&Identity::new(ids, &settings.name, token, peer_urls))?;
-    Ok(Standpoint { ids, start })
+    Ok(Standpoint { ids, start, others })
+}
+
+fn without_own(settings: &Settings, urls: impl Iterator<Item = String>) -> BTreeSet<String> {
+    let own = settings.advertised_peer_urls();
+    urls.filter(|url| !own.contains(url)).collect()
 }
 
 /// Refuses a directory whose cluster shares nothing with the one the settings list. After the first start the

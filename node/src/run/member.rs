@@ -2,31 +2,31 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
 use meridian_domain::command::MemberRecord;
 use meridian_domain::intent::Intent;
 use meridian_domain::name::TenantName;
 use meridian_domain::view::ClusterView;
-use meridian_raft::{Delegate, Doors, Expelled, Replica, Unavailable};
+use meridian_raft::{Doors, Expelled, Replica};
 use meridian_storage::fault::Fault;
 use meridian_storage::wal::Wal;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::directory::Directory;
 use crate::pipeline::Pipeline;
-use crate::run::{Failure, boot, founding};
+use crate::run::recovery::{Asking, Ready};
+use crate::run::{Failure, founding, recovery};
 use crate::service;
 use crate::service::door::{Door, Grpc};
 use crate::service::http::Outside;
-use crate::service::listen::Listener;
+use crate::service::listen::{self, Listener};
 use crate::settings::{Settings, check};
 use crate::{tls, version};
 
@@ -81,18 +81,20 @@ impl Member {
             "starting"
         );
 
-        let (directory, opened) = tokio::task::spawn_blocking(move || {
-            let opened = boot::open(&directory, &on_fault);
-            (directory, opened)
-        })
-        .await
-        .map_err(|error| Failure::Start(format!("loading the state failed: {error}")))?;
-        let engine = opened?;
+        let asking = Asking {
+            ids,
+            peer_urls: standpoint.others,
+            own_urls: settings.advertised_peer_urls(),
+            tls: peer_tls.as_ref(),
+        };
+        let (directory, ready) = recovery::open(directory, asking, on_fault).await?;
+        let Ready { engine, recovering } = ready;
         let wal = engine.wal.clone();
         let store = engine.machine.store();
         let mut raft =
             meridian_raft::Settings::new(ids.cluster, ids.member, ids.instance, standpoint.start);
         raft.name.clone_from(&settings.name);
+        raft.recovering = recovering;
         raft.heartbeat_interval_ms = settings.raft.heartbeat_interval;
         raft.election_timeout_ms = settings.raft.election_timeout;
         raft.learners_max = settings.cluster.max_learners;
@@ -121,7 +123,7 @@ impl Member {
         };
         let grpc = Grpc::new(services.grpc(), settings.log.metrics == "extensive");
         let door = Door::new(grpc.clone(), services.http(outside, grpc));
-        let room = Arc::new(Semaphore::new(settings.limits.connections));
+        let room = listen::room(settings.limits.connections);
         let client_tls = certificates.as_ref().map(tls::Certificates::current);
         for socket in client_sockets {
             let listener = Listener {
@@ -142,7 +144,12 @@ impl Member {
             spawn_until(&tasks, &stop, certificates.keep_fresh(asked));
         }
         let (published, ready) = watch::channel(false);
-        let publish = publish(Arc::clone(&pipeline), client_urls.clone(), published);
+        let publish = publish(
+            Arc::clone(&pipeline),
+            client_urls.clone(),
+            directory.path().to_owned(),
+            published,
+        );
         spawn_until(&tasks, &stop, publish);
         Ok(Self {
             pipeline,
@@ -239,8 +246,6 @@ impl Member {
         self.tasks.close();
         self.tasks.wait().await;
         self.pipeline.replica.shutdown().await;
-        // Who answered other members holds the pipeline, which holds the replica.
-        self.pipeline.replica.set_delegate(Nobody);
         let history = self.pipeline.store.history().clone();
         let wal = self.wal;
         let closed = tokio::task::spawn_blocking(move || {
@@ -252,20 +257,6 @@ impl Member {
             Ok(Err(fault)) => tracing::warn!(%fault, "stopped; the version store will be rebuilt"),
             Err(error) => tracing::warn!(%error, "stopped, not cleanly"),
         }
-    }
-}
-
-/// Answers other members when there is nobody left to.
-struct Nobody;
-
-impl Delegate for Nobody {
-    fn answer(
-        &self,
-        _method: u16,
-        _body: Bytes,
-        _deadline: Instant,
-    ) -> BoxFuture<'_, Result<Bytes, Unavailable>> {
-        Box::pin(std::future::ready(Err(Unavailable::Stopped)))
     }
 }
 
@@ -355,8 +346,14 @@ fn reached_at(settings: &Settings, sockets: &[TcpListener]) -> Vec<String> {
         .collect()
 }
 
-/// Tells the cluster how clients reach this member, until it knows.
-async fn publish(pipeline: Arc<Pipeline>, client_urls: Vec<String>, done: watch::Sender<bool>) {
+/// Tells the cluster how clients reach this member, until it knows. For one that recovers, this is also the write
+/// of its own that proves that it has everything again.
+async fn publish(
+    pipeline: Arc<Pipeline>,
+    client_urls: Vec<String>,
+    data_dir: PathBuf,
+    done: watch::Sender<bool>,
+) {
     let settings = &pipeline.settings;
     let record = MemberRecord {
         id: pipeline.ids.member,
@@ -373,19 +370,38 @@ async fn publish(pipeline: Arc<Pipeline>, client_urls: Vec<String>, done: watch:
     loop {
         let ctx = pipeline.system_context(tenant.clone());
         // What is known already may be what this member knew before it stopped: ask first.
+        let recovering = pipeline.replica.is_recovering();
         let known = pipeline.barrier(&ctx).await.is_ok()
             && pipeline.store.cluster().members().contains(&record);
-        if known {
+        if known && !recovering {
             break;
         }
         match pipeline
             .write(&ctx, Intent::MemberPublish(record.clone()))
             .await
         {
-            Ok(_) => break,
+            Ok(_) if !recovering => break,
+            Ok(_) => match recovered(&pipeline.replica, &data_dir, ctx.deadline).await {
+                Ok(()) => break,
+                Err(error) => tracing::warn!(error, "not recovered yet"),
+            },
             Err(refusal) => tracing::debug!(%refusal, "not published yet"),
         }
         tokio::time::sleep(PUBLISH_PAUSE).await;
     }
     done.send_replace(true);
+}
+
+/// A write of this member was applied here since it came back: what it has now is all it ever acknowledged.
+async fn recovered(replica: &Replica, data_dir: &Path, deadline: Instant) -> Result<(), String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let at = replica.durable(deadline).await.map_err(|e| said(&e))?;
+    let data_dir = data_dir.to_owned();
+    tokio::task::spawn_blocking(move || recovery::forget(&data_dir))
+        .await
+        .map_err(|e| said(&e))?
+        .map_err(|e| said(&e))?;
+    replica.recovered();
+    tracing::info!(%at, "this member has everything again, and votes");
+    Ok(())
 }

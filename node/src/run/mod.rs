@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   settings -> log -> sockets bound -> data directory -> identity        (founding)
-//!            -> WAL, history, machine                                     (boot)
+//!            -> WAL, history, machine                                     (boot, recovery)
 //!            -> raft -> pipeline -> background -> services -> ports       (member)
 //!   stopped in reverse: leadership handed over, ports, background, raft, storage
 //! ```
@@ -22,6 +22,7 @@
 pub mod boot;
 pub mod founding;
 pub mod member;
+pub mod recovery;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -8,6 +8,10 @@
 //!                                                     identity, snapshots/, wal/ with a first vote
 //! ```
 //!
+//! The snapshot may be older than what clients of the lost cluster have seen. With `--bump-revision N
+//! --mark-compacted`, as in etcdutl, every tenant's revision is raised by N and all below is compacted: no revision is
+//! given out a second time, and watches and caches that hold older ones are told so and begin afresh.
+//!
 //! The directory gets its name last, so a restore that was interrupted can not be mistaken for a member.
 
 use std::fs;
@@ -20,7 +24,7 @@ use meridian_raft::form::{founding_membership, founding_vote};
 use meridian_raft::settings::Start;
 use meridian_storage::disk::{Disk, OsDisk};
 use meridian_storage::fault::Fault;
-use meridian_storage::machine::refound;
+use meridian_storage::machine::{bumped, refound};
 use meridian_storage::seal::{Plain, Seal};
 use meridian_storage::snapshot::{self, restore::Restored, write::write_rows};
 use meridian_storage::wal::{self, Wal};
@@ -58,6 +62,12 @@ pub(super) struct Restore {
     /// Where the other members reach this one, separated by commas
     #[arg(long, value_name = "URL")]
     initial_advertise_peer_urls: Option<String>,
+    /// By how much to raise every tenant's revision: more than were written since the snapshot
+    #[arg(long, value_name = "REVISIONS", requires = "mark_compacted")]
+    bump_revision: Option<u64>,
+    /// Compact everything below the raised revision, so that watches and caches begin afresh
+    #[arg(long, requires = "bump_revision")]
+    mark_compacted: bool,
 }
 
 impl Restore {
@@ -134,7 +144,14 @@ impl Restore {
         let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
         let seal: Arc<dyn Seal> = Arc::new(Plain);
         let mut rows = snapshot::open(disk.as_ref(), &seal, &self.file).map_err(fault)?;
-        let change = Box::new(|facts| refound(facts, &membership));
+        let by = self.bump_revision.unwrap_or(0);
+        let change = Box::new(|facts| {
+            let facts = refound(facts, &membership)?;
+            if by == 0 {
+                return Ok(facts);
+            }
+            bumped(facts, by)
+        });
         let mut restored = Restored::new(&mut rows, BEGINNING, change);
         let snapshots = directory.snapshots();
         disk.create_dir_all(&snapshots).map_err(fault)?;
