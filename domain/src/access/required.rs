@@ -420,13 +420,17 @@ pub(super) fn assignments(
 
 /// To manage what lies in a scope.
 fn manage(view: &dyn View, scope: &Scope, all: &mut Requirements) {
-    let regions = scope.regions();
-    // A scope of nothing grants nothing; who writes it has to be somebody all the same.
-    if regions.is_empty() {
-        all.push(on(Verb::PolicyWrite, Target::Tenant));
-    }
-    for region in regions {
+    let before = all.len();
+    for region in scope.regions() {
         manage_region(view, region, all);
+    }
+    or_the_tenant(before, all);
+}
+
+/// What reaches nothing, now, is changed by somebody who manages the tenant: it may come to reach something.
+fn or_the_tenant(before: usize, all: &mut Requirements) {
+    if all.len() == before {
+        all.push(on(Verb::PolicyWrite, Target::Tenant));
     }
 }
 
@@ -450,15 +454,13 @@ fn manage_assignments(
     all: &mut Requirements,
 ) -> Result<(), Rejection> {
     for assignment in assignments {
+        let before = all.len();
         // Only somebody who can do what `root` does makes one, or becomes one by its password.
         if *assignment.role == *role::ROOT {
             let verbs = shipped::ROOT_TENANT.iter();
             all.extend(verbs.map(|verb| on(verb, Target::Everything)));
         }
         let found = role::closure([assignment.role.clone()], |name| document::role(view, name))?;
-        if found.is_empty() {
-            all.push(on(Verb::PolicyWrite, Target::Tenant));
-        }
         let cuts = assignment.scope.regions();
         for grant in found.iter().flat_map(|role| &role.grants) {
             if assignment.scope == Scope::Tenant {
@@ -473,6 +475,7 @@ fn manage_assignments(
                 }
             }
         }
+        or_the_tenant(before, all);
     }
     Ok(())
 }
