@@ -5,6 +5,7 @@
 //!   leases      ends leases that ran out, answers renewals
 //!   compactor   forgets history by count and age
 //!   space       raises NOSPACE
+//!   writers     counts tenants that write (on every member; proposes nothing)
 //!   delegate    answers the other members
 //! ```
 
@@ -13,6 +14,7 @@ pub mod deadlines;
 pub mod delegate;
 pub mod leases;
 pub mod space;
+pub mod writers;
 
 use std::sync::Arc;
 
@@ -46,4 +48,5 @@ pub fn start(
     spawn(Box::pin(Arc::clone(lessor).run()));
     spawn(Box::pin(Compactor::new(Arc::clone(pipeline)).run()));
     spawn(Box::pin(space::watch(Arc::clone(pipeline))));
+    spawn(Box::pin(writers::count(Arc::clone(pipeline))));
 }

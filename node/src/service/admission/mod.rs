@@ -8,15 +8,17 @@
 //! ```
 //!
 //! A write takes a place in the window before it is proposed and gives it back when its outcome is known. While
-//! one tenant writes alone it may fill the window. As soon as a second one wrote within the last second, each
-//! is held to an equal share of a much smaller one: what a busy tenant has in flight is what a quiet one waits
-//! behind, in the log, on the disk and on the processor. A tenant with nothing in flight enters even when the
-//! window is still full of another's writes, up to [`RESERVE`].
+//! one tenant writes alone it may fill the window. As soon as a second one wrote within the last second, on
+//! whichever member ([`Admission::note_writers`]), each is held to an equal share of a much smaller one, whose size
+//! [`pace`] finds: what a busy tenant has in flight is what a quiet one waits behind, in the log, on the disk and on
+//! the processor. A tenant with nothing in flight enters even when the window is still full of another's writes, up
+//! to [`RESERVE`].
 //!
 //! Every queue has a bound, per tenant and over all; beyond it a write is refused at once with
 //! `too many requests`. Nothing here survives a restart, and each member keeps its own account.
 
 pub mod bucket;
+mod pace;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,16 +36,13 @@ use tokio::sync::oneshot;
 use crate::metrics;
 use crate::pipeline::RequestContext;
 use crate::service::admission::bucket::Buckets;
+use crate::service::admission::pace::Pace;
 use crate::status::{Etcd, Refusal};
 
 /// Writes in flight while one tenant writes alone.
 pub const WINDOW: usize = 1024;
 /// Bytes in flight, whoever writes. One write may always go.
 pub const WINDOW_BYTES: usize = 16 << 20;
-/// Writes in flight that all tenants together have while several write; shared equally.
-pub const SHARED_WINDOW: usize = 64;
-/// The least share of one tenant.
-pub const SHARE_MIN: usize = 2;
 /// Places beyond the window for tenants that have nothing in flight.
 pub const RESERVE: usize = 1024;
 /// Writes the cluster itself has in flight.
@@ -92,6 +91,7 @@ pub struct Pass {
     admission: Arc<Admission>,
     lane: Lane,
     bytes: usize,
+    began: Instant,
 }
 
 #[derive(Default)]
@@ -104,6 +104,9 @@ struct Books {
     priority_in_flight: usize,
     waiting_bytes: usize,
     swept: Option<Instant>,
+    /// Tenants that wrote within the last second, on any member.
+    writers: usize,
+    pace: Pace,
 }
 
 /// One tenant's line.
@@ -133,6 +136,11 @@ impl Admission {
             kind: QuotaKind::RequestsPerSecond,
             limit,
         })
+    }
+
+    /// So many tenants wrote within the last second, as the log shows: on any member.
+    pub fn note_writers(&self, tenants: usize) {
+        self.books.lock().writers = tenants;
     }
 
     /// Waits for a place in the window, at most until the deadline of the request.
@@ -226,6 +234,7 @@ impl Admission {
             admission: Arc::clone(self),
             lane,
             bytes,
+            began: Instant::now(),
         }
     }
 }
@@ -250,7 +259,7 @@ impl Drop for Pass {
                     books.priority_in_flight -= 1;
                     return;
                 }
-                Lane::Tenant(tenant) => books.finish(tenant, self.bytes),
+                Lane::Tenant(tenant) => books.finish(tenant, self.bytes, self.began.elapsed()),
             }
             books.call_next()
         };
@@ -279,6 +288,9 @@ impl Books {
             .swept
             .is_none_or(|swept| now.duration_since(swept) >= RECENT / 4);
         if due || self.lines.len() > limits::TENANTS_MAX {
+            if let Some(swept) = self.swept {
+                self.pace.forget(now.duration_since(swept));
+            }
             self.swept = Some(now);
             self.lines.retain(|_, line| {
                 line.in_flight > 0
@@ -290,10 +302,15 @@ impl Books {
 
     /// How many writes each tenant may have in flight now.
     fn share(&self) -> usize {
-        match self.lines.len() {
+        match self.tenants() {
             0 | 1 => WINDOW,
-            tenants => (SHARED_WINDOW / tenants).max(SHARE_MIN),
+            tenants => (self.pace.window() / tenants).max(1),
         }
+    }
+
+    /// How many tenants write now, on this member or another.
+    fn tenants(&self) -> usize {
+        self.lines.len().max(self.writers)
     }
 
     fn has_room(&self, tenant: TenantId, share: usize, bytes: usize) -> bool {
@@ -314,7 +331,8 @@ impl Books {
         }
     }
 
-    fn finish(&mut self, tenant: TenantId, bytes: usize) {
+    fn finish(&mut self, tenant: TenantId, bytes: usize, took: Duration) {
+        self.pace.finished(took, self.tenants());
         self.in_flight -= 1;
         self.in_flight_bytes -= bytes;
         if let Some(line) = self.lines.get_mut(&tenant) {
