@@ -104,6 +104,9 @@ impl ClusterService for Cluster {
         if status.fenced {
             errors.push(Unavailable::Fenced.to_string());
         }
+        if status.recovering {
+            errors.push("takes back what its damaged log forgot; does not vote yet".into());
+        }
         let applied = Position {
             term: status.applied.term,
             index: status.applied.index,

@@ -138,7 +138,11 @@ async fn heartbeat(
     // In this order: the heartbeat must be in openraft's queue before the question about the vote.
     tokio::select! {
         biased;
-        response = &mut answered => Ok(response?),
+        response = &mut answered => {
+            // Asked already, as it may be: openraft logs an error if nobody hears its answer.
+            let _ = seen.await;
+            Ok(response?)
+        }
         vote = &mut seen => {
             let vote = vote?;
             if vote == leader {
