@@ -1,6 +1,7 @@
 //! One row of the table each: what is measured, and what must be reached.
 
 mod failover;
+mod fairness;
 mod memory;
 mod restart;
 mod throughput;
@@ -28,6 +29,7 @@ enum Kind {
     WatchLatency,
     FanOut,
     Lagging,
+    Fairness,
     KeyMemory,
     WatcherMemory,
     Failover,
@@ -101,6 +103,12 @@ pub const ALL: &[Row] = &[
         kind: Kind::Lagging,
     },
     Row {
+        name: "fairness",
+        about: "a tenant's puts at 100/s beside another with 64 clients, against alone",
+        targets: &[("p99 with / without", "<= 1.5 (own)")],
+        kind: Kind::Fairness,
+    },
+    Row {
         name: "key-memory",
         about: "RSS per member with 100k keys",
         targets: &[("MB", "<= 0.7")],
@@ -133,6 +141,7 @@ pub async fn run(row: &Row, product: Product, arguments: &Arguments) -> Result<F
         Kind::WatchLatency => watching::latency(product, arguments).await,
         Kind::FanOut => watching::fan_out(product, arguments).await,
         Kind::Lagging => watching::lagging(product, arguments).await,
+        Kind::Fairness => fairness::run(product, arguments).await,
         Kind::KeyMemory => memory::keys(product, arguments).await,
         Kind::WatcherMemory => memory::watchers(product, arguments).await,
         Kind::Failover => failover::run(product, arguments).await,
