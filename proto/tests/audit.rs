@@ -21,7 +21,10 @@ use proptest::prelude::*;
 const FROZEN: &str = include_str!("frozen/audit-1.txt");
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
 }
 
 fn least() -> Record {

@@ -55,6 +55,7 @@ pub struct Trust {
 
 /// An issuer of JWTs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the claim is called so")]
 pub struct Issuer {
     /// Its short name, used in names of subjects and groups.
     pub name: Box<str>,

@@ -361,7 +361,7 @@ fn rules(
             None => all.push(on(Verb::PolicyWrite, Target::Tenant)),
         },
         AccessChange::PermissionRevoke { range, .. } => {
-            manage(view, &Scope::raw(range.clone()), all)
+            manage(view, &Scope::raw(range.clone()), all);
         }
         AccessChange::UserAdd { .. } => all.push(on(Verb::AuthWrite, Target::Tenant)),
         // Whoever sets a password can be that user.

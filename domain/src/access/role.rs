@@ -3,7 +3,7 @@
 //! Taking over is bounded and safe against circles: every role counts once, however many ways lead to it, at most
 //! [`crate::limits::ROLE_DEPTH_MAX`] steps deep. A role that is named and does not exist gives nothing.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::access::grant::{Grant, Window};
 use crate::access::scope::Scope;
@@ -68,13 +68,13 @@ pub fn closure(
     first: impl IntoIterator<Item = Box<str>>,
     mut find: impl FnMut(&str) -> Result<Option<Role>, Rejection>,
 ) -> Result<Vec<Role>, Rejection> {
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     let mut found = vec![];
     let mut level: Vec<Box<str>> = first.into_iter().collect();
     for _ in 0..=limits::ROLE_DEPTH_MAX {
         let mut next = vec![];
         for name in std::mem::take(&mut level) {
-            if seen.insert(name.clone(), ()).is_some() {
+            if !seen.insert(name.clone()) {
                 continue;
             }
             if seen.len() > limits::ROLES_PER_SUBJECT_MAX {
@@ -100,6 +100,8 @@ pub fn closure(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeMap;
 
     use super::*;
 

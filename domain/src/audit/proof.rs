@@ -206,7 +206,10 @@ pub(super) mod tests {
 
     /// A hash in hexadecimal.
     pub fn hex(hash: &Hash) -> String {
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.iter().fold(String::new(), |mut text, byte| {
+            text.push_str(&format!("{byte:02x}"));
+            text
+        })
     }
 
     /// The root as the RFC defines it.

@@ -14,7 +14,10 @@ use crate::access::verb::Verbs;
 use crate::key::RangeEnd;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
 }
 
 fn every_scope() -> Vec<Scope> {
