@@ -10,7 +10,7 @@
 //! was nothing for it before m, so `next` moves there.
 
 use meridian_domain::changes::Change;
-use meridian_domain::key::Space;
+use meridian_domain::key::{KeyRange, Space};
 use meridian_domain::revision::{GENESIS, Revision};
 
 use super::event::{Entry, Form};
@@ -62,6 +62,11 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
+    /// What it looks at.
+    pub(super) fn range(&self) -> KeyRange {
+        self.span.range()
+    }
+
     pub(super) fn new(watch: &Watch, span: Span, watcher: WatcherId, present: Revision) -> Self {
         // Nothing was ever written at the revision a tenant begins with.
         let next = if watch.start > 0 {

@@ -39,6 +39,18 @@ impl Span {
         Self { bytes, cut, kind }
     }
 
+    /// The range it was made of.
+    pub(super) fn range(&self) -> KeyRange {
+        let copy = bytes::Bytes::copy_from_slice;
+        let end = match self.kind {
+            Kind::Single => RangeEnd::Single,
+            Kind::Before => RangeEnd::Before(copy(self.end().unwrap_or_default())),
+            Kind::Open => RangeEnd::Open,
+        };
+        let start = copy(self.start());
+        KeyRange { start, end }
+    }
+
     /// The key, if the span is a single one.
     pub(super) fn single(&self) -> Option<&Arc<[u8]>> {
         (self.kind == Kind::Single).then_some(&self.bytes)

@@ -189,6 +189,11 @@ impl Session {
         self.cursor(slot).map(|cursor| cursor.id)
     }
 
+    /// What a watch looks at.
+    pub fn range(&self, slot: u32) -> Option<KeyRange> {
+        self.cursor(slot).map(Cursor::range)
+    }
+
     /// The watches by slot, with the owner's names and remarks.
     pub fn each(&self) -> impl Iterator<Item = (u32, i64, u8)> {
         self.cursors
