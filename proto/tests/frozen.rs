@@ -10,6 +10,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use bytes::Bytes;
+use meridian_domain::access::grant::{Address, Proof};
+use meridian_domain::audit::record::Origin;
 use meridian_domain::command::{
     AlarmKind, Command, Guards, MemberRecord, Proposal, Receipt, Reply, Verdict,
 };
@@ -90,6 +92,30 @@ fn hold<T: PartialEq + std::fmt::Debug>(
 fn proposals_of_version_1() {
     hold("proposal-1.txt", proposals(), proposal::encode, |bytes| {
         proposal::decode(bytes).unwrap()
+    });
+}
+
+#[test]
+fn proposals_of_version_2() {
+    let origin = Origin {
+        proof: Some(Proof::Certificate),
+        address: Some(Address::v4([10, 0, 0, 1])),
+        member: 5,
+        grant: "team#1".into(),
+        reason: "because".into(),
+        ticket: "T-1".into(),
+        trace: Bytes::from_static(&[1; 16]),
+    };
+    let proposal = plain(Command::Compact { revision: 7 });
+    let samples = vec![
+        ("origin-empty", (proposal.clone(), Some(Origin::default()))),
+        ("origin-full", (proposal, Some(origin))),
+    ];
+    let encode = |(proposal, origin): &(Proposal, Option<Origin>)| {
+        proposal::encode_with(proposal, origin.as_ref().unwrap())
+    };
+    hold("proposal-2.txt", samples, encode, |bytes| {
+        proposal::decode_with(bytes).unwrap()
     });
 }
 

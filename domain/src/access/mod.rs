@@ -41,7 +41,7 @@ mod amend;
 pub(crate) mod answer;
 
 pub use amend::amend;
-pub use principal::{Caller, Identity, Principal};
+pub use principal::{Caller, Identity, IdentityKind, Principal};
 pub use required::{Action, Operation};
 
 use crate::intent::Intent;

@@ -1,19 +1,35 @@
 //! Proposals: one entry of the replicated log (`schema/record/proposal.proto`).
 
 use bytes::Bytes;
+use meridian_domain::audit::record::Origin;
 use meridian_domain::command::{AlarmKind, Command, Guards, Proposal};
 use meridian_domain::name::TenantId;
 use meridian_domain::stamp::{RequestId, Stamp};
 
 use super::schema::proposal::Command as Body;
-use super::{Unreadable, open, required, schema, seal, tenant, txn};
+use super::{Unreadable, audit, open, required, schema, seal, tenant, txn};
 
-/// The version this program writes and reads; the first byte of the record.
+/// The version of a proposal that does not say where it came from; the first byte of the record.
 pub const VERSION: u8 = 1;
+
+/// The version of one that does.
+pub const VERSION_WITH_ORIGIN: u8 = 2;
 
 /// Encodes a proposal.
 pub fn encode(proposal: &Proposal) -> Bytes {
-    let message = schema::Proposal {
+    seal(VERSION, &message(proposal))
+}
+
+/// Encodes a proposal with where it came from. Members of a version that knows no origins refuse it, so it must not be
+/// written before every member runs this one.
+pub fn encode_with(proposal: &Proposal, origin: &Origin) -> Bytes {
+    let mut message = message(proposal);
+    message.origin = Some(audit::write_origin(origin));
+    seal(VERSION_WITH_ORIGIN, &message)
+}
+
+fn message(proposal: &Proposal) -> schema::Proposal {
+    schema::Proposal {
         tenant: proposal.tenant.0,
         request_id: proposal
             .request_id
@@ -23,14 +39,32 @@ pub fn encode(proposal: &Proposal) -> Bytes {
         stamp_unix_ms: proposal.stamp.unix_ms,
         guard_rules_revision: proposal.guards.rules_revision,
         guard_term: proposal.guards.term,
+        origin: None,
         command: Some(write(&proposal.command)),
-    };
-    seal(VERSION, &message)
+    }
 }
 
-/// Decodes a proposal. Nothing in it shares memory with `record`.
+/// Decodes a proposal, of whichever version. Nothing in it shares memory with `record`.
 pub fn decode(record: &[u8]) -> Result<Proposal, Unreadable> {
+    decode_with(record).map(|(proposal, _)| proposal)
+}
+
+/// Decodes a proposal, and where it came from if it says so.
+pub fn decode_with(record: &[u8]) -> Result<(Proposal, Option<Origin>), Unreadable> {
+    if record.first() != Some(&VERSION) {
+        let mut message: schema::Proposal = open(VERSION_WITH_ORIGIN, record)?;
+        let origin = audit::read_origin(required(message.origin.take(), "origin")?)?;
+        return Ok((parse(message)?, Some(origin)));
+    }
     let message: schema::Proposal = open(VERSION, record)?;
+    // Version 1 knows no such field.
+    if message.origin.is_some() {
+        return Err(Unreadable::Unknown);
+    }
+    Ok((parse(message)?, None))
+}
+
+fn parse(message: schema::Proposal) -> Result<Proposal, Unreadable> {
     let request_id = if message.request_id.is_empty() {
         None
     } else {

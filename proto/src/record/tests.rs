@@ -4,6 +4,7 @@
 mod any;
 
 use bytes::Bytes;
+use meridian_domain::audit::record::Origin;
 use meridian_domain::command::{Command, Guards, Proposal, Receipt, Verdict};
 use meridian_domain::key::Space;
 use meridian_domain::kv::Put;
@@ -109,15 +110,38 @@ fn what_is_decoded_shares_no_memory_with_the_record() {
 fn another_version_is_named() {
     assert_eq!(proposal::decode(&[]), Err(Unreadable::Empty));
     let mut record = proposal::encode(&put_proposal()).to_vec();
-    record[0] = 2;
+    record[0] = 3;
     assert_eq!(
         proposal::decode(&record),
-        Err(Unreadable::Version { found: 2, known: 1 })
+        Err(Unreadable::Version { found: 3, known: 2 })
     );
     assert_eq!(
         answer::decode(&[9]),
         Err(Unreadable::Version { found: 9, known: 1 })
     );
+}
+
+#[test]
+fn where_a_proposal_came_from_comes_back_and_only_in_version_2() {
+    let origin = Origin {
+        member: 7,
+        grant: "team#1".into(),
+        ..Origin::default()
+    };
+    let record = proposal::encode_with(&put_proposal(), &origin);
+    let found = proposal::decode_with(&record);
+    assert_eq!(found, Ok((put_proposal(), Some(origin))));
+    assert_eq!(proposal::decode(&record), Ok(put_proposal()));
+    let plain = proposal::encode(&put_proposal());
+    assert_eq!(proposal::decode_with(&plain), Ok((put_proposal(), None)));
+
+    let mut older = record.to_vec();
+    older[0] = 1;
+    assert_eq!(proposal::decode(&older), Err(Unreadable::Unknown));
+    let mut newer = plain.to_vec();
+    newer[0] = 2;
+    let missing = Unreadable::Missing { what: "origin" };
+    assert_eq!(proposal::decode(&newer), Err(missing));
 }
 
 #[test]
