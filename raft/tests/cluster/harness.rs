@@ -44,6 +44,8 @@ pub struct Home {
     pub instance: u64,
     pub running: Option<Member>,
     pub disk: Moody,
+    /// How much of the log stays in memory.
+    pub tail_bytes: usize,
     pub tls: Option<SharedTls>,
     /// Makes the state the member starts with out of an empty one and its log.
     pub prepare: Option<fn(&Wal, &mut Machine)>,
@@ -219,6 +221,7 @@ impl Home {
             instance,
             running: None,
             disk: Moody::default(),
+            tail_bytes: wal::Settings::default().tail_bytes,
             tls: None,
             prepare: None,
             listener: Some(listener),
@@ -233,6 +236,7 @@ impl Home {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let wal_settings = wal::Settings {
             segment_bytes: 1024 * 1024,
+            tail_bytes: self.tail_bytes,
             ..Default::default()
         };
         let seal = Arc::new(Plain);

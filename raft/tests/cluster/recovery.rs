@@ -222,3 +222,52 @@ async fn every_other_voter_is_asked_for_its_term_and_who_is_silent_is_named() {
     assert_eq!(silent, [cluster.homes[other].id]);
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_meets_damage_in_its_log_stops_instead_of_sending_it() {
+    let mut cluster = Cluster::lay_out(3).await;
+    for home in &mut cluster.homes {
+        home.tail_bytes = 0;
+    }
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    let away = cluster.follower().await;
+    cluster.kill(away).await;
+    let value = "a value that nothing else is like";
+    cluster.member(leader).put("k", value).await.unwrap();
+    for i in 0..20 {
+        let key = format!("k{i}");
+        cluster.member(leader).put(&key, "v").await.unwrap();
+    }
+    flip_in_log(&cluster.homes[leader].dir.join("wal"), value);
+    // What was read before, to be sent once the member is back, is good.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.start_member(away).await;
+    let standing = cluster.replica(leader).changed();
+    eventually("the leader to stop", || standing.borrow().broken.clone()).await;
+    let read = cluster.member(away).read("k").await.unwrap().unwrap();
+    assert_eq!(read, value);
+    // It does not start with that either: a node takes the entry back from another member first.
+    cluster.kill(leader).await;
+    let refused = cluster.try_start_member(leader).await;
+    assert!(refused.unwrap_err().to_string().contains("is damaged"));
+    cluster.stop().await;
+}
+
+/// Flips a bit in the record of the log that holds a value.
+fn flip_in_log(wal: &std::path::Path, value: &str) {
+    let mut hit = false;
+    for file in std::fs::read_dir(wal).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes
+            .windows(value.len())
+            .position(|window| window == value.as_bytes());
+        if let Some(at) = at {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            hit = true;
+        }
+    }
+    assert!(hit, "the value is not in the log");
+}
