@@ -83,10 +83,12 @@ impl Follow {
         } = self;
         let mut server = raft.server_metrics();
         let mut led_by: Option<u64> = None;
+        let id = roster.identity().member_id;
+        let mut belonged = false;
+        let mut removed = false;
         loop {
             let (now, membership, learner) = {
                 let metrics = server.borrow_watched();
-                let id = metrics.id;
                 let leader = metrics.current_leader;
                 let here = leader == Some(id) && metrics.state == ServerState::Leader;
                 let now = Leadership {
@@ -125,6 +127,13 @@ impl Follow {
             } else {
                 now.leader.is_some() && contact.within(now.term, election_timeout * 2)
             };
+            let belongs = roster.membership().membership().get_node(&id).is_some();
+            if belonged && !belongs && (committed >= roster.membership_index() || !alive) {
+                // Nobody speaks to it any more, and it has nobody to ask. Where the change that left it out was
+                // not seen to be committed, a leader that took it back would have been heard of.
+                removed = true;
+            }
+            belonged |= belongs;
             let leader = now.leader.filter(|_| alive && broken.is_none());
             if leader.is_some() && leader != led_by {
                 if led_by.is_some() || metrics::HAS_LEADER.get() == 1 {
@@ -147,7 +156,8 @@ impl Follow {
                 is.is_leader = now.here && leader.is_some();
                 is.membership_index = roster.membership_index();
                 is.broken.clone_from(&broken);
-                is.expelled = *expelled.borrow();
+                let seen = removed.then_some(Expelled::Removed);
+                is.expelled = expelled.borrow().or(seen);
                 is.fenced = fenced.load(Ordering::Acquire);
                 let moved = *was != is;
                 *was = is;
