@@ -47,6 +47,18 @@ pub(crate) fn may_be_the_views_age(no: &Rejection) -> bool {
     )
 }
 
+/// Whether it is about who asks. A view that lags could be the reason.
+pub(crate) fn is_about_rights(no: &Rejection) -> bool {
+    matches!(
+        no,
+        Rejection::PermissionDenied
+            | Rejection::Forbidden { .. }
+            | Rejection::UserNameEmpty
+            | Rejection::InvalidToken
+            | Rejection::AuthOld
+    )
+}
+
 /// Whether a command changes the cluster's own facts and no tenant's.
 pub(crate) fn concerns_the_cluster(command: &Command) -> bool {
     match command {

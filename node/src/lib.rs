@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   socket -> service (layers, services) -> pipeline (write, read, watch) -> raft, storage
-//!                                              ^
-//!   background (the leader's own writes) ------+
+//!                                              ^    |
+//!   background (the leader's own writes) ------+    +-- authn (who asks)
 //! ```
 //!
 //! Start reading at [`pipeline`]. How everything is wired and stopped is in [`run`]. Status codes live in
@@ -11,6 +11,7 @@
 //!
 //! Deliberately absent: what a request means (`domain`), how it is kept (`storage`) and agreed on (`raft`).
 
+pub mod authn;
 pub mod background;
 pub mod kind;
 pub mod pipeline;

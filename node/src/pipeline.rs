@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_domain::access::Principal;
@@ -41,8 +41,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::authn::{Authn, Who, unix_ms};
 pub use crate::kind::off_the_reactor;
-use crate::kind::{concerns_the_cluster, frees_space, is_heavy, may_be_the_views_age};
+use crate::kind::{
+    concerns_the_cluster, frees_space, is_about_rights, is_heavy, may_be_the_views_age,
+};
 use crate::service::admission::{Admission, Lane, Pass};
 use crate::settings::Settings;
 use crate::status::{Etcd, Refusal};
@@ -77,6 +80,8 @@ pub struct Pipeline {
     pub ids: Ids,
     /// Whose turn it is.
     pub admission: Arc<Admission>,
+    /// Who asks.
+    pub authn: Arc<Authn>,
     /// Who leads, in which term: looked at for every answer.
     pub standing: watch::Receiver<Standing>,
     role: Role,
@@ -94,8 +99,8 @@ struct Role {
 pub struct RequestContext {
     /// Whose store it means.
     pub tenant: TenantName,
-    /// Who asks.
-    pub principal: Principal,
+    /// Who asks, as far as the request shows it.
+    pub who: Who,
     /// Under which name the write is applied at most once.
     pub request_id: Option<RequestId>,
     /// When the caller, or the member, gives up.
@@ -122,25 +127,30 @@ impl Pipeline {
     pub fn new(store: Store, replica: Replica, settings: Arc<Settings>, ids: Ids) -> Self {
         Self {
             standing: replica.changed(),
-            store,
             replica,
             settings,
             ids,
             admission: Arc::default(),
+            authn: Arc::new(Authn::new(store.clone())),
             role: Role::default(),
+            store,
         }
     }
 
     /// Carries a write to its receipt. The verdict of the receipt is always `Applied`.
     pub async fn write(&self, ctx: &RequestContext, intent: Intent) -> Result<Receipt, Refusal> {
         self.refuse_without_leader(ctx)?;
-        let mut confirmed = false;
-        self.admission
-            .count(&self.tenant(ctx, &mut confirmed).await?.record())?;
+        let (mut confirmed, mut counted) = (false, false);
         for _ in 0..PLANS_MAX {
             let tenant = self.tenant(ctx, &mut confirmed).await?;
-            let plan = match Self::plan(&tenant, ctx, &intent) {
-                Ok(plan) => plan,
+            let planned = self.plan(&tenant, ctx, &intent);
+            // Who may not write does not use up what the tenant may.
+            if !counted && !planned.as_ref().is_err_and(is_about_rights) {
+                self.admission.count(&tenant.record())?;
+                counted = true;
+            }
+            let (plan, principal) = match planned {
+                Ok(planned) => planned,
                 Err(no) if confirmed || !may_be_the_views_age(&no) => return Err(no.into()),
                 Err(_) => {
                     self.barrier(ctx).await?;
@@ -148,9 +158,9 @@ impl Pipeline {
                     continue;
                 }
             };
-            let lane = Lane::of(&ctx.principal, tenant.id());
+            let lane = Lane::of(&principal, tenant.id());
             let urgent = lane == Lane::Priority || frees_space(&plan.command);
-            let record = self.encode(ctx, tenant.id(), plan)?;
+            let record = self.encode(ctx, tenant.id(), &principal, plan)?;
             let receipt = self.propose(ctx, lane, record, urgent).await?;
             match receipt.verdict {
                 Verdict::Applied(_) => return Ok(receipt),
@@ -178,19 +188,33 @@ impl Pipeline {
             confirmed = true;
         }
         let tenant = self.tenant(ctx, &mut confirmed).await?;
-        self.admission.count(&tenant.record())?;
-        Self::look(&tenant, ctx, query)
+        let known = self.is_known(&tenant, ctx);
+        if known {
+            self.admission.count(&tenant.record())?;
+        }
+        match self.look(&tenant, ctx, query) {
+            Err(Refusal::Rejection(no)) if !confirmed && is_about_rights(&no) => {
+                // The rules seen may be old ones; if nobody can say so now, they hold.
+                match self.barrier(ctx).await {
+                    Ok(()) => self.look(&tenant, ctx, query),
+                    Err(_) => Err(no.into()),
+                }
+            }
+            answered => answered,
+        }
     }
 
     /// Answers a read from what this member has of a tenant now.
     pub fn look(
+        &self,
         tenant: &Arc<Tenant>,
         ctx: &RequestContext,
         query: &Query,
     ) -> Result<Answer, Refusal> {
         let span = tracing::debug_span!("answer", tenant = %ctx.tenant);
         let view = tenant.view();
-        let look = || span.in_scope(|| answer(&view, &ctx.principal, query));
+        let principal = self.authn.principal(&view, &ctx.who)?;
+        let look = || span.in_scope(|| answer(&view, &principal, query));
         let answered = if is_heavy(&view, query) {
             off_the_reactor(look)
         } else {
@@ -201,15 +225,6 @@ impl Pipeline {
             Some(fault) => Err(fault.clone().into()),
             None => Ok(answered?),
         }
-    }
-
-    /// Opens a stream of watches: counts it, and hands out the tenant whose ring its cursors read. What each watch
-    /// may see is asked when it is made ([`meridian_domain::access::check`]).
-    pub async fn open(&self, ctx: &RequestContext) -> Result<Arc<Tenant>, Refusal> {
-        self.refuse_without_leader(ctx)?;
-        let tenant = self.tenant(ctx, &mut false).await?;
-        self.admission.count(&tenant.record())?;
-        Ok(tenant)
     }
 
     /// The tenant a request means. One that this member does not know may have been made a moment ago, so
@@ -226,12 +241,9 @@ impl Pipeline {
             self.barrier(ctx).await?;
             *confirmed = true;
         }
-        self.store.tenant_named(ctx.tenant.as_str()).ok_or_else(|| {
-            Rejection::TenantNotFound {
-                name: ctx.tenant.to_string(),
-            }
-            .into()
-        })
+        self.store
+            .tenant_named(ctx.tenant.as_str())
+            .ok_or_else(|| self.no_tenant(ctx).into())
     }
 
     /// Returns once this member has applied everything that was acknowledged before the call.
@@ -289,7 +301,7 @@ impl Pipeline {
     pub fn system_context(&self, tenant: TenantName) -> RequestContext {
         RequestContext {
             tenant,
-            principal: Principal::System,
+            who: Who::Cluster,
             request_id: None,
             deadline: Instant::now() + self.settings.request_timeout(),
             deadline_is_callers: false,
@@ -305,17 +317,28 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Plans on one view: the caller's rights are of the same rules as the plan, and the plan says of which.
     fn plan(
+        &self,
         tenant: &Arc<Tenant>,
         ctx: &RequestContext,
         intent: &Intent,
-    ) -> Result<Plan, Rejection> {
+    ) -> Result<(Plan, Principal), Rejection> {
         let _span = tracing::debug_span!("plan", tenant = %ctx.tenant).entered();
-        plan(&tenant.view(), &ctx.principal, intent.clone())
+        let view = tenant.view();
+        let principal = self.authn.principal(&view, &ctx.who)?;
+        let plan = plan(&view, &principal, intent.clone())?;
+        Ok((plan, principal))
     }
 
     /// The record the log will hold. Its size is what etcd measures, so its limit is etcd's.
-    fn encode(&self, ctx: &RequestContext, tenant: TenantId, plan: Plan) -> Result<Bytes, Refusal> {
+    fn encode(
+        &self,
+        ctx: &RequestContext,
+        tenant: TenantId,
+        principal: &Principal,
+        plan: Plan,
+    ) -> Result<Bytes, Refusal> {
         let mut guards = plan.guards;
         let tenant = if concerns_the_cluster(&plan.command) {
             // The rules on the cluster are those of the tenant `default`, and no other tenant's.
@@ -329,7 +352,7 @@ impl Pipeline {
         let record = meridian_proto::record::proposal::encode(&Proposal {
             tenant,
             request_id: ctx.request_id.clone(),
-            actor: ctx.principal.name().into(),
+            actor: principal.name().into(),
             stamp: Stamp { unix_ms: unix_ms() },
             guards,
             command: plan.command,
@@ -414,11 +437,4 @@ impl Drop for ToItsEnd {
             });
         }
     }
-}
-
-/// Now, by this member's wall clock, in milliseconds since the Unix epoch; zero before it.
-fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
 }

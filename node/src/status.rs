@@ -170,12 +170,12 @@ pub enum Etcd {
     NotCapable,
 
     // ---- auth ----------------------------------------------------------------------------------
-    /// Authenticate while authentication is off.
-    #[error("etcdserver: authentication is not enabled")]
-    AuthNotEnabled,
-    /// Enabling authentication without the user `root`.
-    #[error("etcdserver: root user does not exist")]
-    RootUserMissing,
+    /// A new password that is too short, or longer than any that is taken.
+    #[error("meridian: a password has {least} to 1024 characters here")]
+    PasswordLength {
+        /// The least, by the tenant's policy.
+        least: u32,
+    },
     /// A call that is not there yet.
     #[error("{what} is not supported by this version of Meridian")]
     NotSupported {
@@ -190,7 +190,8 @@ impl Etcd {
             Self::InvalidClientApiVersion
             | Self::MemberUrlsInvalid
             | Self::DowngradeVersionFormat
-            | Self::DowngradeVersionInvalid => Code::InvalidArgument,
+            | Self::DowngradeVersionInvalid
+            | Self::PasswordLength { .. } => Code::InvalidArgument,
             Self::MessageTooLarge { .. } | Self::TooManyRequests { .. } => Code::ResourceExhausted,
             Self::NotSupportedForLearner
             | Self::PeerUrlsExist
@@ -202,9 +203,7 @@ impl Etcd {
             | Self::NotLeader
             | Self::BadLeaderTransferee
             | Self::NoDowngrade
-            | Self::NotCapable
-            | Self::AuthNotEnabled
-            | Self::RootUserMissing => Code::FailedPrecondition,
+            | Self::NotCapable => Code::FailedPrecondition,
             Self::MemberNotFound => Code::NotFound,
             Self::NoLeader | Self::LeaderChanged | Self::UnhealthyCluster => Code::Unavailable,
             Self::Contended { .. } => Code::Aborted,
@@ -258,8 +257,7 @@ impl Etcd {
             Self::DowngradeVersionInvalid => "DOWNGRADE_VERSION_INVALID",
             Self::NoDowngrade => "NO_DOWNGRADE",
             Self::NotCapable => "NOT_CAPABLE",
-            Self::AuthNotEnabled => "AUTH_NOT_ENABLED",
-            Self::RootUserMissing => "ROOT_USER_MISSING",
+            Self::PasswordLength { .. } => "PASSWORD_LENGTH",
             Self::NotSupported { .. } => "NOT_SUPPORTED",
         }
     }
@@ -404,9 +402,9 @@ fn of_rejection(rejection: &Rejection) -> Code {
         Rejection::Compacted { .. }
         | Rejection::FutureRevision { .. }
         | Rejection::LeaseTtlTooLarge => Code::OutOfRange,
-        Rejection::LeaseNotFound
-        | Rejection::TenantNotFound { .. }
-        | Rejection::TokenNotFound => Code::NotFound,
+        Rejection::LeaseNotFound | Rejection::TenantNotFound { .. } | Rejection::TokenNotFound => {
+            Code::NotFound
+        }
         Rejection::LeaseExists
         | Rejection::TenantIsDefault
         | Rejection::AuthNotEnabled

@@ -132,6 +132,7 @@ impl Member {
                 door: door.clone(),
                 room: Arc::clone(&room),
                 streams: settings.limits.streams_per_connection,
+                naming: settings.certificate_naming(),
             };
             tasks.spawn(listener.serve(stop.clone(), end.clone(), connections.clone()));
         }

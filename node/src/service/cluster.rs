@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use meridian_domain::access::Operation;
 use meridian_domain::command::MemberRecord;
 use meridian_domain::view::ClusterView;
 use meridian_proto::api::v1::cluster_service_server::ClusterService;
@@ -92,7 +93,9 @@ impl ClusterService for Cluster {
         &self,
         request: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
-        self.pipeline.context(request.metadata())?;
+        let ctx = self.pipeline.context(&request)?;
+        let operation = Operation::Status;
+        self.pipeline.permit_operation(&ctx, operation).await?;
         let status = self.pipeline.replica.status();
         let members = self.members(&status);
         let recent: Vec<StateDigest> = self.pipeline.store.digests().iter().map(digest).collect();

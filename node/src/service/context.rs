@@ -6,19 +6,22 @@
 //!   hasleader: true        refuse at once when there is no leader
 //!   client-api-version     must be text
 //!   grpc-timeout           the caller's patience; the member's own is the upper bound
+//!   token, authorization   who asks
 //! ```
 //!
-//! Until there are roles every caller is anonymous; tokens are not looked at.
+//! What it shows of who sends it is only taken in here ([`crate::authn::evidence`]). Of whose store it means: a token
+//! says its tenant itself, so who shows one need not name it; who names another is refused when the token is proven.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use meridian_domain::access::Principal;
+use http::{Extensions, HeaderMap};
 use meridian_domain::name::TenantName;
 use meridian_domain::stamp::RequestId;
 use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
+use tonic::Request;
 
+use crate::authn::Who;
 use crate::pipeline::{Pipeline, RequestContext};
 use crate::status::{Etcd, Refusal};
 
@@ -28,11 +31,20 @@ pub const TENANT_KEY: &str = "meridian-tenant";
 pub const REQUEST_ID_KEY: &str = "meridian-request-id";
 
 impl Pipeline {
-    /// Reads the context of a unary request from its metadata.
-    pub fn context(&self, metadata: &MetadataMap) -> Result<RequestContext, Refusal> {
-        let headers = metadata.as_ref();
+    /// Reads the context of a request.
+    pub fn context<T>(&self, request: &Request<T>) -> Result<RequestContext, Refusal> {
+        self.context_of(request.metadata().as_ref(), request.extensions())
+    }
+
+    /// Reads the context of a request from its head.
+    pub fn context_of(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<RequestContext, Refusal> {
+        let who = Who::of(headers, extensions);
         let tenant = match headers.get(TENANT_KEY) {
-            None => TenantName::new(TenantName::DEFAULT)?,
+            None => self.home_of(&who)?,
             Some(name) => TenantName::new(&String::from_utf8_lossy(name.as_bytes()))?,
         };
         let request_id = headers
@@ -55,7 +67,7 @@ impl Pipeline {
         let patience = asked.map_or(own, |asked| asked.min(own));
         Ok(RequestContext {
             tenant,
-            principal: Principal::Anonymous,
+            who,
             request_id,
             deadline: Instant::now() + patience,
             deadline_is_callers,
@@ -65,10 +77,19 @@ impl Pipeline {
     }
 
     /// Reads the context of a request that a learner does not serve.
-    pub fn voters_context(&self, metadata: &MetadataMap) -> Result<RequestContext, Refusal> {
-        let ctx = self.context(metadata)?;
+    pub fn voters_context<T>(&self, request: &Request<T>) -> Result<RequestContext, Refusal> {
+        let ctx = self.context(request)?;
         self.refuse_on_learner()?;
         Ok(ctx)
+    }
+
+    /// The tenant of a request that names none.
+    fn home_of(&self, who: &Who) -> Result<TenantName, Refusal> {
+        let home = who.claims().and_then(|id| self.store.tenant(id));
+        match home {
+            Some(home) => Ok(home.record().name.clone()),
+            None => Ok(TenantName::new(TenantName::DEFAULT)?),
+        }
     }
 }
 

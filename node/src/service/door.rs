@@ -28,9 +28,9 @@ use tonic::{Code, Status};
 use tower::ServiceExt;
 use tracing::Instrument;
 
+use crate::authn::evidence::{Peer, TOKEN_KEY};
 use crate::metrics;
 use crate::service::MESSAGE_BYTES_MAX;
-use crate::service::listen::ClientCertificate;
 use crate::status::{Etcd, Refusal};
 use crate::telemetry::continue_trace;
 
@@ -42,7 +42,7 @@ pub const CALLS_MAX: usize = 262_144;
 pub struct Door {
     grpc: Grpc,
     http: axum::Router,
-    certificate: Option<ClientCertificate>,
+    peer: Option<Arc<Peer>>,
 }
 
 /// Every gRPC service, counted. Cheap to clone.
@@ -136,22 +136,26 @@ impl Door {
         Self {
             grpc,
             http,
-            certificate: None,
+            peer: None,
         }
     }
 
     /// The door as one connection sees it.
     #[must_use]
-    pub fn for_connection(mut self, certificate: Option<ClientCertificate>) -> Self {
-        self.certificate = certificate;
+    pub fn for_connection(mut self, peer: Peer) -> Self {
+        self.peer = Some(Arc::new(peer));
         self
     }
 
     async fn answer(mut self, mut request: Request<Incoming>) -> Response<Body> {
-        if let Some(certificate) = self.certificate.take() {
-            request.extensions_mut().insert(certificate);
+        let is_grpc = is_grpc(request.headers());
+        // Only who shows something, or is about to, is looked at: the others are spared the room for it.
+        if let Some(peer) = self.peer.take()
+            && (!is_grpc || shows_something(&peer, &request))
+        {
+            request.extensions_mut().insert(peer);
         }
-        if !is_grpc(request.headers()) {
+        if !is_grpc {
             let Ok(response) = self.http.oneshot(request).await;
             return response;
         }
@@ -168,6 +172,13 @@ impl hyper::service::Service<Request<Incoming>> for Door {
         let door = self.clone();
         Box::pin(async move { Ok(door.answer(request).await) })
     }
+}
+
+fn shows_something(peer: &Peer, request: &Request<Incoming>) -> bool {
+    peer.certificate.is_some()
+        || request.headers().contains_key(header::AUTHORIZATION)
+        || request.headers().contains_key(TOKEN_KEY)
+        || request.uri().path() == "/etcdserverpb.Auth/Authenticate"
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

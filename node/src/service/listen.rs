@@ -16,7 +16,6 @@ use arc_swap::ArcSwap;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::authn::certificate::{Named, Naming};
+use crate::authn::evidence::Peer;
 use crate::metrics;
 use crate::service::authority::Mended;
 use crate::service::door::Door;
@@ -69,10 +70,6 @@ pub fn room(most: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(most.min(fit)))
 }
 
-/// The certificate a client showed and that was verified; stands in the request's extensions.
-#[derive(Clone, Debug)]
-pub struct ClientCertificate(pub CertificateDer<'static>);
-
 /// One client port.
 pub struct Listener {
     /// The socket, bound and listening.
@@ -85,6 +82,8 @@ pub struct Listener {
     pub room: Arc<Semaphore>,
     /// The most streams of one connection.
     pub streams: u32,
+    /// What of a client's certificate is its name.
+    pub naming: Naming,
 }
 
 impl Listener {
@@ -114,6 +113,7 @@ impl Listener {
                 door: self.door.clone(),
                 _room: room,
                 stop: stop.clone(),
+                naming: self.naming,
             };
             let end = end.clone();
             open.spawn(async move {
@@ -163,6 +163,7 @@ struct Connection {
     door: Door,
     _room: OwnedSemaphorePermit,
     stop: CancellationToken,
+    naming: Naming,
 }
 
 impl Connection {
@@ -189,7 +190,10 @@ impl Connection {
                     .1
                     .peer_certificates()
                     .and_then(|chain| chain.first())
-                    .map(|leaf| ClientCertificate(leaf.clone().into_owned()));
+                    .map(|leaf| Named::read(leaf, self.naming));
+                if let Some(trouble) = certificate.as_ref().and_then(Named::trouble) {
+                    tracing::debug!(%from, trouble, "a client certificate names nobody");
+                }
                 self.speak_http(stream, certificate, from).await;
             }
             Ok(Err(error)) => {
@@ -203,15 +207,14 @@ impl Connection {
         }
     }
 
-    async fn speak_http<S>(
-        self,
-        stream: S,
-        certificate: Option<ClientCertificate>,
-        from: SocketAddr,
-    ) where
+    async fn speak_http<S>(self, stream: S, certificate: Option<Named>, from: SocketAddr)
+    where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let door = self.door.for_connection(certificate);
+        let door = self.door.for_connection(Peer {
+            address: from.ip().to_canonical(),
+            certificate: certificate.map(Arc::new),
+        });
         let connection = self
             .http
             .serve_connection_with_upgrades(TokioIo::new(Mended::new(stream)), door);

@@ -19,7 +19,6 @@ use meridian_proto::api::v1::{
     DeleteTenantRequest, DeleteTenantResponse, GetTenantRequest, GetTenantResponse,
     ListTenantsRequest, ListTenantsResponse, Tenant,
 };
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::pipeline::{Consistency, Pipeline, RequestContext};
@@ -37,14 +36,13 @@ impl Tenants {
     }
 
     /// The context of a request about the cluster: planned on the view of the tenant that always exists.
-    fn context(&self, metadata: &MetadataMap) -> Result<RequestContext, Refusal> {
-        let mut ctx = self.pipeline.context(metadata)?;
+    fn context<T>(&self, request: &Request<T>) -> Result<RequestContext, Refusal> {
+        let mut ctx = self.pipeline.context(request)?;
         ctx.tenant = TenantName::new(TenantName::DEFAULT)?;
         Ok(ctx)
     }
 
-    async fn write(&self, metadata: &MetadataMap, intent: Intent) -> Result<Reply, Refusal> {
-        let ctx = self.context(metadata)?;
+    async fn write(&self, ctx: RequestContext, intent: Intent) -> Result<Reply, Refusal> {
         self.pipeline.refuse_on_learner()?;
         match self.pipeline.write(&ctx, intent).await?.verdict {
             Verdict::Applied(reply) => Ok(reply),
@@ -52,8 +50,8 @@ impl Tenants {
         }
     }
 
-    async fn all(&self, metadata: &MetadataMap) -> Result<Vec<(TenantRecord, Usage)>, Refusal> {
-        let ctx = self.context(metadata)?;
+    async fn all<T>(&self, request: &Request<T>) -> Result<Vec<(TenantRecord, Usage)>, Refusal> {
+        let ctx = self.context(request)?;
         let answer = self
             .pipeline
             .read(&ctx, &Query::Tenants, Consistency::Linearizable)
@@ -102,9 +100,10 @@ impl TenantService for Tenants {
         &self,
         request: Request<CreateTenantRequest>,
     ) -> Result<Response<CreateTenantResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let ctx = self.context(&request)?;
+        let request = request.into_inner();
         let intent = wire::create(&request).map_err(Refusal::from)?;
-        let tenant = Some(self.shown(self.write(&metadata, intent).await?)?);
+        let tenant = Some(self.shown(self.write(ctx, intent).await?)?);
         Ok(Response::new(CreateTenantResponse { tenant }))
     }
 
@@ -112,7 +111,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<ListTenantsRequest>,
     ) -> Result<Response<ListTenantsResponse>, Status> {
-        let tenants = self.all(request.metadata()).await?;
+        let tenants = self.all(&request).await?;
         let tenants = tenants
             .iter()
             .map(|(record, usage)| self.show(record, *usage))
@@ -124,9 +123,9 @@ impl TenantService for Tenants {
         &self,
         request: Request<GetTenantRequest>,
     ) -> Result<Response<GetTenantResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let tenants = self.all(&request).await?;
+        let request = request.into_inner();
         let name = TenantName::new(&request.name).map_err(Refusal::from)?;
-        let tenants = self.all(&metadata).await?;
         let (record, usage) = tenants
             .into_iter()
             .find(|(record, _)| record.name == name)
@@ -143,9 +142,10 @@ impl TenantService for Tenants {
         &self,
         request: Request<ChangeTenantRequest>,
     ) -> Result<Response<ChangeTenantResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let ctx = self.context(&request)?;
+        let request = request.into_inner();
         let intent = wire::change(&request).map_err(Refusal::from)?;
-        let tenant = Some(self.shown(self.write(&metadata, intent).await?)?);
+        let tenant = Some(self.shown(self.write(ctx, intent).await?)?);
         Ok(Response::new(ChangeTenantResponse { tenant }))
     }
 
@@ -153,9 +153,10 @@ impl TenantService for Tenants {
         &self,
         request: Request<DeleteTenantRequest>,
     ) -> Result<Response<DeleteTenantResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let ctx = self.context(&request)?;
+        let request = request.into_inner();
         let intent = wire::delete(&request).map_err(Refusal::from)?;
-        self.write(&metadata, intent).await?;
+        self.write(ctx, intent).await?;
         Ok(Response::new(DeleteTenantResponse {}))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use meridian_domain::limits;
 
 use super::{AutoCompaction, Compaction, Settings, SettingsError, Tls};
+use crate::authn::certificate::Naming;
 
 /// An address to listen on or to reach, parsed from a URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,6 +154,12 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         settings.advertised_peer_urls(),
     )?;
     members(settings)?;
+    if Naming::named(&client.cert_identity).is_none() {
+        return no(format!(
+            "--client-cert-identity: {:?} is none of spiffe, dns, cn",
+            client.cert_identity
+        ));
+    }
 
     let raft = &settings.raft;
     if raft.heartbeat_interval == 0 {

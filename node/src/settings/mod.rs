@@ -18,6 +18,8 @@ use std::time::Duration;
 use meridian_domain::limits;
 use serde::{Deserialize, Serialize};
 
+use crate::authn::certificate::Naming;
+
 /// etcd's default election timeout, on which its clients' expectations rest.
 const ETCD_ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -61,6 +63,8 @@ pub struct Client {
     pub advertise_urls: Vec<String>,
     /// Certificates, and whether clients must have one.
     pub tls: Tls,
+    /// What of a client's certificate is its name: `spiffe`, `dns` or `cn`.
+    pub cert_identity: String,
 }
 
 /// The port other members talk to.
@@ -200,6 +204,7 @@ impl Default for Client {
             listen_urls: vec!["http://127.0.0.1:2379".into()],
             advertise_urls: vec![],
             tls: Tls::default(),
+            cert_identity: "spiffe".into(),
         }
     }
 }
@@ -401,6 +406,11 @@ impl Settings {
     /// How much history automatic compaction keeps; none is all.
     pub fn auto_compaction(&self) -> Option<AutoCompaction> {
         check::auto_compaction(&self.compaction).ok().flatten()
+    }
+
+    /// What of a client's certificate is its name.
+    pub fn certificate_naming(&self) -> Naming {
+        Naming::named(&self.client.cert_identity).unwrap_or_default()
     }
 
     /// Between progress messages of a quiet watch.

@@ -72,6 +72,11 @@ pub const ROWS: &[Row] = &[
         "Clients must show a certificate",
     ),
     row(
+        "client.cert-identity",
+        "client-cert-identity",
+        "What of a client's certificate is its name: spiffe | dns | cn",
+    ),
+    row(
         "peer.listen-urls",
         "listen-peer-urls",
         "Where to listen for other members",

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use meridian_domain::access::Operation;
 use meridian_domain::intent::Intent;
-use meridian_domain::query::Query;
 use meridian_proto::etcdserverpb::cluster_server;
 use meridian_proto::etcdserverpb::{
     Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
@@ -30,15 +30,30 @@ impl Cluster {
         Self { pipeline }
     }
 
-    /// Who asks, if a voter was asked.
-    fn voter<T>(&self, request: &Request<T>) -> Result<RequestContext, Refusal> {
-        let ctx = self.pipeline.voters_context(request.metadata())?;
-        // The seam for roles: whoever may not read the members may not change them either.
-        meridian_domain::access::check(
-            &ctx.principal,
-            meridian_domain::access::Action::Read(&Query::Members),
-        )?;
+    /// Who asks, if a voter was asked and they may.
+    async fn voter<T>(
+        &self,
+        request: &Request<T>,
+        operation: Operation,
+    ) -> Result<RequestContext, Refusal> {
+        let ctx = self.pipeline.voters_context(request)?;
+        self.pipeline.permit_operation(&ctx, operation).await?;
         Ok(ctx)
+    }
+}
+
+impl Cluster {
+    /// What a removed member published is of no use any more; if this fails it only stays, listed nowhere.
+    async fn forget(&self, id: u64, ctx: &RequestContext) {
+        let system = self.pipeline.system_context(ctx.tenant.clone());
+        let forgotten = self.pipeline.write(&system, Intent::MemberForget { id });
+        if let Err(refusal) = forgotten.await {
+            tracing::info!(
+                member = id,
+                code = refusal.code(),
+                "what a removed member published stays"
+            );
+        }
     }
 }
 
@@ -94,7 +109,7 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
-        let ctx = self.voter(&request)?;
+        let ctx = self.voter(&request, Operation::MemberChange).await?;
         let MemberAddRequest {
             peer_ur_ls,
             is_learner,
@@ -120,25 +135,16 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
-        let ctx = self.voter(&request)?;
+        let ctx = self.voter(&request, Operation::MemberChange).await?;
         let id = request.into_inner().id;
         let replica = &self.pipeline.replica;
         replica
             .remove(id, ctx.deadline)
             .await
             .map_err(Refusal::from)?;
-        // What it published is of no use any more; if this fails it only stays listed nowhere.
-        let system = self.pipeline.system_context(ctx.tenant.clone());
-        if let Err(refusal) = self
-            .pipeline
-            .write(&system, Intent::MemberForget { id })
-            .await
-        {
-            tracing::info!(
-                member = id,
-                code = refusal.code(),
-                "what a removed member published stays"
-            );
+        // One that removed itself writes nothing any more.
+        if id != self.pipeline.ids.member {
+            self.forget(id, &ctx).await;
         }
         Ok(Response::new(MemberRemoveResponse {
             header: Some(self.pipeline.header_without_revision()),
@@ -150,7 +156,7 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
-        let ctx = self.voter(&request)?;
+        let ctx = self.voter(&request, Operation::MemberChange).await?;
         let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
         let replica = &self.pipeline.replica;
         replica
@@ -167,7 +173,7 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
-        let ctx = self.voter(&request)?;
+        let ctx = self.voter(&request, Operation::MemberList).await?;
         if request.get_ref().linearizable {
             self.pipeline.barrier(&ctx).await?;
         }
@@ -181,7 +187,7 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        let ctx = self.voter(&request)?;
+        let ctx = self.voter(&request, Operation::MemberChange).await?;
         let id = request.into_inner().id;
         let replica = &self.pipeline.replica;
         replica

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use meridian_domain::access::Action;
 use meridian_domain::answer::Found;
 use meridian_domain::command::{Reply, Verdict};
 use meridian_domain::intent::Intent;
@@ -30,8 +31,9 @@ use meridian_storage::store::Tenant;
 use meridian_storage::watch::Filters;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
+use tonic::Request;
 
+use crate::authn::Who;
 use crate::pipeline::{Consistency, Pipeline, RequestContext};
 use crate::service::context::grpc_timeout;
 use crate::service::etcd::kv::txn_reply;
@@ -78,9 +80,10 @@ pub struct Stood {
 
 impl Contest {
     /// Begins a call.
-    pub fn enter(&self, metadata: &MetadataMap) -> Result<Contender<'_>, Refusal> {
-        let mut ctx = self.pipeline.voters_context(metadata)?;
-        let timeout = metadata.as_ref().get("grpc-timeout");
+    pub fn enter<T>(&self, request: &Request<T>) -> Result<Contender<'_>, Refusal> {
+        let mut ctx = self.pipeline.voters_context(request)?;
+        self.pipeline.hold(&mut ctx);
+        let timeout = request.metadata().as_ref().get("grpc-timeout");
         let timeout = timeout.and_then(|value| grpc_timeout(value.as_bytes()));
         let request_id = ctx.request_id.take();
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -131,6 +134,9 @@ impl Contender<'_> {
         lease: LeaseId,
         value: Bytes,
     ) -> Result<Stood, Refusal> {
+        // Whoever stands in it learns when others come and go.
+        let tenant = self.tenant().await?;
+        self.may_see(&tenant, name).await?;
         let key = key_of(name, lease);
         let put = Put {
             space: Space::RAW,
@@ -186,6 +192,19 @@ impl Contender<'_> {
         }
         place.keep();
         Ok(true)
+    }
+
+    /// Refuses whoever may not see the whole line.
+    async fn may_see(&self, tenant: &Arc<Tenant>, name: &[u8]) -> Result<(), Refusal> {
+        let query = Query::Range(first_of(name));
+        let look = Action::Read(&query);
+        let pipeline = &self.contest.pipeline;
+        pipeline.permit(&self.step(), tenant, look).await
+    }
+
+    /// Who asks.
+    pub fn who(&self) -> &Who {
+        &self.ctx.who
     }
 
     /// A key, read freshly, with the revision it was read at.

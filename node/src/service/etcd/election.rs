@@ -5,9 +5,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use meridian_domain::access::Action;
 use meridian_domain::key::{KeyRange, Space};
 use meridian_domain::kv::{Delete, KeyValue, Put};
 use meridian_domain::revision::Revision;
@@ -23,9 +25,13 @@ use meridian_storage::store::Tenant;
 use meridian_storage::watch::Filters;
 use tonic::{Request, Response, Status};
 
+use crate::authn::Who;
 use crate::service::etcd::contend::{Contest, first_here, line};
 use crate::service::etcd::news::News;
 use crate::status::{Etcd, Refusal};
+
+/// How often it is looked at whether an observer still may observe.
+const LOOK_AT_RIGHTS: Duration = Duration::from_millis(500);
 
 /// The service.
 pub struct Election {
@@ -43,7 +49,7 @@ impl Election {
     }
 
     async fn run(&self, request: Request<CampaignRequest>) -> Result<CampaignResponse, Refusal> {
-        let mut contender = self.contest.enter(request.metadata())?;
+        let mut contender = self.contest.enter(&request)?;
         let CampaignRequest { name, lease, value } = request.into_inner();
         let lease = contender.lease(lease).await?;
         let stood = contender.stand(&name, lease, value.clone()).await?;
@@ -75,7 +81,7 @@ impl Election {
     }
 
     async fn say(&self, request: Request<ProclaimRequest>) -> Result<ProclaimResponse, Refusal> {
-        let mut contender = self.contest.enter(request.metadata())?;
+        let mut contender = self.contest.enter(&request)?;
         let ProclaimRequest { leader, value } = request.into_inner();
         let LeaderKey {
             key, rev, lease, ..
@@ -89,7 +95,7 @@ impl Election {
     }
 
     async fn show(&self, request: Request<LeaderRequest>) -> Result<LeaderResponse, Refusal> {
-        let contender = self.contest.enter(request.metadata())?;
+        let contender = self.contest.enter(&request)?;
         let (leader, revision) = contender.first(&request.into_inner().name).await?;
         let kv = Some(wire(leader.ok_or(Etcd::ElectionNoLeader)?));
         Ok(LeaderResponse {
@@ -99,7 +105,7 @@ impl Election {
     }
 
     async fn step_down(&self, request: Request<ResignRequest>) -> Result<ResignResponse, Refusal> {
-        let contender = self.contest.enter(request.metadata())?;
+        let contender = self.contest.enter(&request)?;
         let LeaderKey { key, rev, .. } = request
             .into_inner()
             .leader
@@ -121,7 +127,7 @@ impl Election {
     }
 
     async fn observation(&self, request: Request<LeaderRequest>) -> Result<Observation, Refusal> {
-        let contender = self.contest.enter(request.metadata())?;
+        let contender = self.contest.enter(&request)?;
         let name = request.into_inner().name;
         let tenant = contender.tenant().await?;
         let news = News::open(&self.contest, &tenant, line(&name), Filters::default());
@@ -129,6 +135,7 @@ impl Election {
         contender.first(&name).await?;
         Ok(Observation {
             contest: self.contest.clone(),
+            who: contender.who().clone(),
             tenant,
             name,
             news,
@@ -140,6 +147,7 @@ impl Election {
 /// Who led last, and what changes.
 struct Observation {
     contest: Contest,
+    who: Who,
     tenant: Arc<Tenant>,
     name: Bytes,
     news: News,
@@ -151,6 +159,7 @@ impl Observation {
     /// The next leader, or the next thing it says. Some in between may be passed over.
     async fn next(&mut self) -> Result<LeaderResponse, Refusal> {
         loop {
+            self.is_permitted()?;
             let (leader, read_at) = first_here(&self.tenant, &self.name)?;
             if let Some(kv) = leader {
                 let now = (kv.create_revision, kv.mod_revision);
@@ -167,11 +176,25 @@ impl Observation {
             }
             tokio::select! {
                 news = self.news.next() => news?,
+                // Rights that are taken end it though nothing happens.
+                () = tokio::time::sleep(LOOK_AT_RIGHTS), if self.tenant.root().rules_revision() != 0 => {}
                 () = self.contest.stop.cancelled() => {
                     return Err(meridian_raft::Unavailable::Stopped.into());
                 }
             }
         }
+    }
+}
+
+impl Observation {
+    fn is_permitted(&self) -> Result<(), Refusal> {
+        let line = line(&self.name);
+        let watch = Action::Watch {
+            space: Space::RAW,
+            range: &line,
+        };
+        let pipeline = &self.contest.pipeline;
+        Ok(pipeline.permits(&self.tenant, &self.who, watch)?)
     }
 }
 

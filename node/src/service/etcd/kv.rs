@@ -41,7 +41,7 @@ impl Kv {
         request: &Request<T>,
         intent: Intent,
     ) -> Result<(TxnReply, i64), Refusal> {
-        let ctx = self.pipeline.voters_context(request.metadata())?;
+        let ctx = self.pipeline.voters_context(request)?;
         let receipt = self.pipeline.write(&ctx, intent).await?;
         txn_reply(receipt)
     }
@@ -63,7 +63,7 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        let ctx = self.pipeline.context(request.metadata())?;
+        let ctx = self.pipeline.context(&request)?;
         let request = request.into_inner();
         let consistency = consistency(request.serializable);
         let range = etcd::kv::range(request).map_err(Refusal::from)?;
@@ -90,7 +90,7 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeStream>, Status> {
-        let ctx = self.pipeline.context(request.metadata())?;
+        let ctx = self.pipeline.context(&request)?;
         let request = request.into_inner();
         Ok(Response::new(
             range_stream::open(&self.pipeline, ctx, request).await?,
@@ -123,7 +123,7 @@ impl kv_server::Kv for Kv {
         let consistency = consistency(etcd::txn::is_serializable(&txn));
         let txn = self.parse_txn(txn).map_err(Refusal::from)?;
         let (reply, revision) = if txn.is_read_only() {
-            let ctx = self.pipeline.context(request.metadata())?;
+            let ctx = self.pipeline.context(&request)?;
             let answer = self
                 .pipeline
                 .read(&ctx, &Query::Txn(txn), consistency)
@@ -147,7 +147,7 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        let ctx = self.pipeline.voters_context(request.metadata())?;
+        let ctx = self.pipeline.voters_context(&request)?;
         let CompactionRequest { revision, physical } = request.into_inner();
         let receipt = self
             .pipeline

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use meridian_domain::access::Action;
 use meridian_domain::answer::Found;
 use meridian_domain::command::{Reply, Verdict};
 use meridian_domain::intent::Intent;
@@ -169,6 +170,10 @@ impl Lease {
         id: i64,
     ) -> Result<LeaseKeepAliveResponse, Refusal> {
         let tenant = self.pipeline.tenant(ctx, &mut false).await?;
+        // For each one: rights that were taken end the stream with the next message.
+        self.pipeline
+            .permit(ctx, &tenant, Action::KeepAlive(id))
+            .await?;
         self.pipeline.admission.count(&tenant.record())?;
         // Read before the renewal: nobody may see "renewed at r" when the lease ended before r.
         let header = self.pipeline.header(tenant.root().revision());
@@ -209,7 +214,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
-        let ctx = self.pipeline.voters_context(request.metadata())?;
+        let ctx = self.pipeline.voters_context(&request)?;
         let LeaseGrantRequest { ttl, id } = request.into_inner();
         let intent = Intent::LeaseGrant {
             id: if id == 0 { drawn_id() } else { id },
@@ -229,7 +234,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        let ctx = self.pipeline.voters_context(request.metadata())?;
+        let ctx = self.pipeline.voters_context(&request)?;
         let id = request.into_inner().id;
         let receipt = self
             .pipeline
@@ -247,7 +252,8 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let ctx = self.pipeline.voters_context(request.metadata())?;
+        let mut ctx = self.pipeline.voters_context(&request)?;
+        self.pipeline.hold(&mut ctx);
         let (service, requests) = (self.clone(), request.into_inner());
         // One at a time, in order: the transport's own window bounds what waits.
         let answers = requests.then(move |next| {
@@ -264,7 +270,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let ctx = self.pipeline.voters_context(request.metadata())?;
+        let ctx = self.pipeline.voters_context(&request)?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         let query = Query::Lease { id, keys };
         let answer = self
@@ -292,7 +298,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let ctx = self.pipeline.voters_context(request.metadata())?;
+        let ctx = self.pipeline.voters_context(&request)?;
         let answer = self
             .pipeline
             .read(&ctx, &Query::Leases, Consistency::Linearizable)

@@ -23,7 +23,7 @@ impl Lock {
     }
 
     async fn take(&self, request: Request<LockRequest>) -> Result<LockResponse, Refusal> {
-        let mut contender = self.contest.enter(request.metadata())?;
+        let mut contender = self.contest.enter(&request)?;
         let LockRequest { name, lease } = request.into_inner();
         let lease = contender.lease(lease).await?;
         let stood = contender.stand(&name, lease, Bytes::new()).await?;
@@ -44,7 +44,7 @@ impl Lock {
     }
 
     async fn give_back(&self, request: Request<UnlockRequest>) -> Result<UnlockResponse, Refusal> {
-        let contender = self.contest.enter(request.metadata())?;
+        let contender = self.contest.enter(&request)?;
         let revision = contender.delete(request.into_inner().key).await?;
         Ok(UnlockResponse {
             header: Some(self.contest.pipeline.header(revision)),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
+use meridian_domain::access::{Action, Operation};
 use meridian_domain::answer::Found;
 use meridian_domain::command::{AlarmKind, Reply, Verdict};
 use meridian_domain::intent::Intent;
@@ -30,7 +31,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::directory;
-use crate::pipeline::{Consistency, Pipeline};
+use crate::pipeline::{Consistency, Pipeline, RequestContext};
 use crate::service::http::alarm_name;
 use crate::status::{Etcd, Refusal};
 use crate::version;
@@ -67,23 +68,34 @@ impl Maintenance {
         Some(self.pipeline.header(tenant.root().revision()))
     }
 
-    /// The tenant a request means, as this member knows it: without asking anybody.
-    fn tenant<T>(&self, request: &Request<T>) -> Result<Arc<Tenant>, Refusal> {
-        let ctx = self.pipeline.context(request.metadata())?;
-        let name = ctx.tenant.as_str();
-        self.pipeline.store.tenant_named(name).ok_or_else(|| {
-            Rejection::TenantNotFound {
-                name: name.to_owned(),
-            }
-            .into()
-        })
+    /// Who asks, if they may.
+    async fn permitted<T>(
+        &self,
+        request: &Request<T>,
+        operation: Operation,
+    ) -> Result<RequestContext, Refusal> {
+        let ctx = self.pipeline.context(request)?;
+        self.pipeline.permit_operation(&ctx, operation).await?;
+        Ok(ctx)
+    }
+
+    /// The tenant a request means, as this member knows it: without asking anybody, if nobody has to be asked
+    /// whether the caller may.
+    async fn tenant<T>(
+        &self,
+        request: &Request<T>,
+        operation: Operation,
+    ) -> Result<Arc<Tenant>, Refusal> {
+        let ctx = self.permitted(request, operation).await?;
+        let found = self.pipeline.store.tenant_named(ctx.tenant.as_str());
+        found.ok_or_else(|| self.pipeline.no_tenant(&ctx).into())
     }
 
     async fn alarms(
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<pb::AlarmResponse, Refusal> {
-        let ctx = self.pipeline.voters_context(request.metadata())?;
+        let ctx = self.pipeline.voters_context(&request)?;
         let request = request.into_inner();
         let kind = kind_of(request.alarm());
         let (revision, alarms) = match request.action() {
@@ -119,6 +131,10 @@ impl Maintenance {
                     }
                 }
                 let tenant = self.pipeline.tenant(&ctx, &mut false).await?;
+                if kind.is_none() {
+                    let look = Action::Read(&Query::Alarms);
+                    self.pipeline.permit(&ctx, &tenant, look).await?;
+                }
                 (tenant.root().revision(), alarms)
             }
         };
@@ -150,7 +166,7 @@ impl Maintenance {
         &self,
         request: Request<pb::StatusRequest>,
     ) -> Result<pb::StatusResponse, Refusal> {
-        let tenant = self.tenant(&request)?;
+        let tenant = self.tenant(&request, Operation::Status).await?;
         let status = self.pipeline.replica.status();
         let in_use = bytes_in_use(&self.pipeline);
         let history = directory::history_of(&self.pipeline.settings.data_dir());
@@ -351,7 +367,7 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        self.pipeline.context(request.metadata())?;
+        self.permitted(&request, Operation::Defragment).await?;
         // Space is reclaimed all the time, beside the writes; this only sees to it that what compaction forgot
         // is written out now. It goes on after the answer; who asks meanwhile gets what is going on.
         if let Ok(turn) = Arc::clone(&self.flush).try_acquire_owned() {
@@ -370,7 +386,7 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
-        let tenant = self.tenant(&request)?;
+        let tenant = self.tenant(&request, Operation::Hash).await?;
         let (hash, ..) = self.hash_at(Arc::clone(&tenant), 0).await?;
         Ok(Response::new(pb::HashResponse {
             header: self.header(&tenant),
@@ -382,7 +398,7 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        let tenant = self.tenant(&request)?;
+        let tenant = self.tenant(&request, Operation::Hash).await?;
         let revision = request.get_ref().revision;
         let (hash, compact_revision, hash_revision) =
             self.hash_at(Arc::clone(&tenant), revision).await?;
@@ -401,7 +417,7 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        self.pipeline.context(request.metadata())?;
+        self.permitted(&request, Operation::Snapshot).await?;
         let copy = self.copy().await?;
         let pieces = futures::stream::unfold(Some(copy), |copy| async {
             let mut copy = copy?;
@@ -417,7 +433,7 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        let ctx = self.pipeline.context(request.metadata())?;
+        let ctx = self.permitted(&request, Operation::MoveLeader).await?;
         let target = request.into_inner().target_id;
         if !self.pipeline.standing.borrow().is_leader {
             return Err(Refusal::from(Etcd::NotLeader).into());
@@ -437,7 +453,9 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        self.pipeline.voters_context(request.metadata())?;
+        let ctx = self.pipeline.voters_context(&request)?;
+        let operation = Operation::Downgrade;
+        self.pipeline.permit_operation(&ctx, operation).await?;
         let request = request.into_inner();
         Err(Refusal::from(downgrade(request.action(), &request.version)).into())
     }

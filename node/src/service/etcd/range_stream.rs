@@ -102,7 +102,7 @@ pub async fn open(
     Ok(Box::pin(futures::stream::try_unfold(walk, next)))
 }
 
-/// The next piece. Asynchronous because the stream that drives it is.
+/// The next piece, if the caller still may. Asynchronous because the stream that drives it is.
 #[allow(clippy::unused_async, reason = "`try_unfold` wants a future")]
 async fn next(mut walk: Walk) -> Result<Option<(RangeStreamResponse, Walk)>, Status> {
     if walk.done {
@@ -115,7 +115,7 @@ async fn next(mut walk: Walk) -> Result<Option<(RangeStreamResponse, Walk)>, Sta
         limit,
         ..walk.range.clone()
     });
-    let answer = Pipeline::look(&walk.tenant, &walk.ctx, &query)?;
+    let answer = walk.pipeline.look(&walk.tenant, &walk.ctx, &query)?;
     let (_, reply) = unpack(answer)?;
     if let Some(left) = &mut walk.left {
         *left -= reply.kvs.len() as i64;

@@ -20,6 +20,7 @@ pub mod route;
 pub mod socket;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -37,8 +38,8 @@ use tonic::Status;
 use self::request::Objects;
 use self::response::Messages;
 use self::socket::Sockets;
+use crate::authn::evidence::Peer;
 use crate::service::door::Grpc;
-use crate::service::listen::ClientCertificate;
 use crate::status::{Etcd, Refusal};
 
 /// Without a timeout of the caller's a call may take as long as it likes.
@@ -123,8 +124,8 @@ async fn answer(grpc: Grpc, request: Request<Body>) -> Response<Body> {
         return response::refusal(&Status::not_found("Not Found"));
     };
     *call.uri_mut() = uri;
-    if let Some(certificate) = head.extensions.get::<ClientCertificate>() {
-        call.extensions_mut().insert(certificate.clone());
+    if let Some(peer) = head.extensions.get::<Arc<Peer>>() {
+        call.extensions_mut().insert(Arc::clone(peer));
     }
     let Ok(answered) = tokio::time::timeout_at(deadline, grpc.serve(call)).await else {
         return response::refusal(&too_late());

@@ -1,18 +1,21 @@
-//! What runs beside the streams: one dispatcher per tenant that is watched, and one task that looks for the
-//! leader.
+//! What runs beside the streams: one dispatcher per tenant that is watched, one task that looks for the leader, and
+//! one that looks whether rules moved.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use meridian_storage::watch::Hub;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use super::Shared;
-use super::source::Member;
+use super::source::{Member, Seen};
 
 /// After so many checks in a row without a leader, streams that need one end: etcd's number.
 const LEADERLESS_CHECKS_MAX: u32 = 3;
+/// How often it is looked whether rules moved.
+const RULES_INTERVAL: Duration = Duration::from_millis(200);
 /// Reads of history that run at a time, over all streams.
 const READS_MAX: usize = 2;
 
@@ -82,6 +85,7 @@ pub(super) fn watch_over<M: Member>(shared: &Arc<Shared<M>>, hub: &Arc<Hub>) {
     let background = &shared.background;
     if !background.running.swap(true, Ordering::SeqCst) {
         tokio::spawn(look_for_leader(Arc::downgrade(shared)));
+        tokio::spawn(look_at_rules(Arc::downgrade(shared)));
     }
     if hub.has_bell() {
         return;
@@ -121,6 +125,20 @@ async fn dispatch(hub: Weak<Hub>, bell: Arc<Notify>) {
             }
             drop(hub);
             tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Wakes the streams of a tenant whose rules moved, so that quiet ones look at their rights too.
+async fn look_at_rules<M: Member>(shared: Weak<Shared<M>>) {
+    let mut seen = Seen::default();
+    loop {
+        tokio::time::sleep(RULES_INTERVAL).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        for hub in shared.member.moved(&mut seen) {
+            hub.wake_all();
         }
     }
 }

@@ -1,10 +1,7 @@
 //! What the client says on its stream: create, cancel, progress.
 
-use meridian_domain::access::{self, Action};
 use meridian_domain::key::{KeyRange, Space};
-use meridian_domain::kv::Range;
 use meridian_domain::limits::WATCHES_PER_STREAM_MAX;
-use meridian_domain::query::Query;
 use meridian_domain::rejection::Rejection;
 use meridian_domain::tenant::QuotaKind;
 use meridian_proto::etcdserverpb::watch_create_request::FilterType;
@@ -53,8 +50,8 @@ impl<M: Member> Stream<M> {
             key
         };
         let range = KeyRange::from_wire(key, range_end);
-        let query = Query::Range(Range::of(Space::RAW, range.clone()));
-        access::check(&self.principal, Action::Read(&query)).map_err(in_grpcs_words)?;
+        self.source.may_watch(&range).map_err(in_grpcs_words)?;
+        self.rights.note(&self.source);
         if range.is_empty() {
             return Err(EMPTY_RANGE.into());
         }
@@ -173,7 +170,7 @@ impl<M: Member> Stream<M> {
 }
 
 /// As Go's gRPC library prints an error.
-fn in_grpcs_words(no: Rejection) -> String {
+pub(super) fn in_grpcs_words(no: Rejection) -> String {
     let refusal = Refusal::from(no);
     format!(
         "rpc error: code = {:?} desc = {}",

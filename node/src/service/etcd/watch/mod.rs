@@ -29,6 +29,7 @@ mod control;
 mod member;
 mod outbox;
 mod requests;
+mod rights;
 mod stream;
 
 #[cfg(test)]
@@ -123,12 +124,13 @@ impl<M: Member> Watches<M> {
             .into());
         }
         let shared = self.shared;
+        let extensions = head.extensions;
         let metadata = MetadataMap::from_headers(head.headers);
         let manner = Manner::read(&metadata, shared.settings.progress_interval);
         if manner.needs_leader && !shared.member.has_leader() {
             return Err(Etcd::NoLeader.into());
         }
-        let admitted = shared.member.admit(metadata).await?;
+        let admitted = shared.member.admit(metadata, extensions).await?;
         shared.background.note_term(shared.member.term());
         background::watch_over(&shared, &admitted.source.hub());
         Ok(Stream::new(shared, admitted, manner, body))

@@ -20,7 +20,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
-use meridian_domain::access::Principal;
 use meridian_domain::rejection::Rejection;
 use meridian_domain::revision::Revision;
 use meridian_proto::etcdserverpb::{ResponseHeader, WatchResponse};
@@ -33,6 +32,7 @@ use tonic::metadata::MetadataMap;
 use super::catch_up::{Outcome, Reading};
 use super::outbox::Outbox;
 use super::requests::Requests;
+use super::rights::Rights;
 use super::source::{Admitted, Member, Source};
 use super::{HAS_LEADER_KEY, KEYS_ONLY_KEY, PROGRESS_INTERVAL_KEY, PROGRESS_INTERVAL_MIN, Shared};
 use crate::status::{Etcd, Refusal};
@@ -110,7 +110,8 @@ impl Ticker {
 pub(super) struct Stream<M> {
     pub(super) shared: Arc<Shared<M>>,
     pub(super) source: Arc<dyn Source>,
-    pub(super) principal: Principal,
+    /// Under which rules its watches were allowed.
+    pub(super) rights: Rights,
     pub(super) manner: Manner,
     requests: Requests,
     pub(super) session: Session,
@@ -144,7 +145,7 @@ impl<M: Member> Stream<M> {
             losses: shared.background.losses(),
             shared,
             source: admitted.source,
-            principal: admitted.principal,
+            rights: Rights::default(),
             manner,
             session,
             slots: BTreeMap::new(),
@@ -198,6 +199,7 @@ impl<M: Member> Stream<M> {
         if self.end.is_some() {
             return true;
         }
+        self.look_at_rights(cx);
         more |= self.take_history(cx);
         if self.fill(cx) {
             self.tell_progress();

@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use meridian_domain::access::Principal;
 use meridian_domain::command::{Command, Guards, Proposal, Verdict};
 use meridian_domain::key::{KeyRange, Space};
 use meridian_domain::kv::{Delete, Put};
@@ -45,7 +44,7 @@ use tonic::transport::{Channel, Server};
 use tonic::{Request, Status, Streaming};
 
 use super::member::Keys;
-use super::source::{Admission, Admitted, Member};
+use super::source::{Admission, Admitted, Member, Seen};
 use super::{Settings, Watches};
 
 /// Longer than anything here takes; a test that waits so long has failed.
@@ -83,7 +82,7 @@ impl Member for Standing {
         self.leader.load(Ordering::SeqCst)
     }
 
-    fn admit(&self, metadata: MetadataMap) -> Admission {
+    fn admit(&self, metadata: MetadataMap, _: http::Extensions) -> Admission {
         let store = self.store.clone();
         Box::pin(async move {
             let name = metadata
@@ -92,12 +91,18 @@ impl Member for Standing {
             let tenant = store
                 .tenant_named(name)
                 .ok_or_else(|| Rejection::TenantNotFound { name: name.into() })?;
-            let source = Arc::new(Keys { store, tenant });
-            Ok(Admitted {
-                source,
-                principal: Principal::Anonymous,
-            })
+            let guard = None;
+            let source = Arc::new(Keys {
+                store,
+                tenant,
+                guard,
+            });
+            Ok(Admitted { source })
         })
+    }
+
+    fn moved(&self, _: &mut Seen) -> Vec<Arc<watch::Hub>> {
+        vec![]
     }
 }
 
