@@ -4,6 +4,7 @@
 
 mod bypass;
 mod every;
+mod identity;
 mod oracle;
 #[path = "../stage/mod.rs"]
 mod stage;

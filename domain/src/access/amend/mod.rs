@@ -78,6 +78,10 @@ pub fn amend(
         }
         AccessChange::PolicySet(policy) => {
             valid_policy(policy)?;
+            // Nobody could come back to change it again.
+            if identity.is_some_and(|who| !policy.proofs.admits(who.proof)) {
+                return Err(Rejection::InvalidAuthManagement);
+            }
             Ok(put(Place::policy(), policy))
         }
         AccessChange::TrustSet(trust) => {
