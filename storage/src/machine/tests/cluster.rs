@@ -310,3 +310,26 @@ fn guards_make_a_plan_stale() {
     };
     assert_eq!(rig.apply(&record(&proposal)).verdict, Verdict::Stale);
 }
+
+#[test]
+fn a_state_without_any_write_of_a_tenant_is_read_back_from_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let dir = dir.path().join("versions");
+        let settings = crate::history::Settings::default();
+        History::open(&dir, settings, Arc::new(crate::seal::Plain)).unwrap()
+    };
+    let at = LogId { term: 1, index: 1 };
+    let (history, none) = open();
+    assert!(none.is_none());
+    let mut machine = Machine::new(history.clone(), Settings::default());
+    machine.advance(at);
+    machine.publish();
+    let hash = machine.digest();
+    history.flush().unwrap();
+    drop((machine, history));
+    let (history, rows) = open();
+    let machine = Machine::load(rows.unwrap().as_mut(), history, Settings::default()).unwrap();
+    assert_eq!(machine.digest(), hash);
+    assert!(machine.store().tenant_named("default").is_some());
+}
