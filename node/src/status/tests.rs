@@ -64,3 +64,112 @@ fn lock_errors_leave_as_unknown_with_the_inner_text() {
     assert_eq!(status.code(), Code::Unknown);
     assert_eq!(status.message(), "etcdserver: requested lease not found");
 }
+
+#[test]
+fn every_text_of_auth_has_etcds_code() {
+    use Code::{FailedPrecondition, InvalidArgument, PermissionDenied, Unauthenticated, Unknown};
+    let needs = "write on raw:k".into();
+    let cases = [
+        (
+            Rejection::RootUserMissing,
+            FailedPrecondition,
+            "root user does not exist",
+        ),
+        (
+            Rejection::RootRoleMissing,
+            FailedPrecondition,
+            "root user does not have root role",
+        ),
+        (
+            Rejection::UserExists,
+            FailedPrecondition,
+            "user name already exists",
+        ),
+        (
+            Rejection::UserNotFound,
+            FailedPrecondition,
+            "user name not found",
+        ),
+        (
+            Rejection::UserNameEmpty,
+            InvalidArgument,
+            "user name is empty",
+        ),
+        (
+            Rejection::RoleExists,
+            FailedPrecondition,
+            "role name already exists",
+        ),
+        (
+            Rejection::RoleNotFound,
+            FailedPrecondition,
+            "role name not found",
+        ),
+        (
+            Rejection::RoleNameEmpty,
+            InvalidArgument,
+            "role name is empty",
+        ),
+        (
+            Rejection::RoleNotGranted,
+            FailedPrecondition,
+            "role is not granted to the user",
+        ),
+        (
+            Rejection::PermissionNotGranted,
+            FailedPrecondition,
+            "permission is not granted to the role",
+        ),
+        (
+            Rejection::PermissionNotGiven,
+            InvalidArgument,
+            "permission not given",
+        ),
+        (
+            Rejection::InvalidAuthManagement,
+            InvalidArgument,
+            "invalid auth management",
+        ),
+        (
+            Rejection::AuthFailed,
+            InvalidArgument,
+            "authentication failed, invalid user ID or password",
+        ),
+        (
+            Rejection::AuthNotEnabled,
+            FailedPrecondition,
+            "authentication is not enabled",
+        ),
+        (
+            Rejection::AuthOld,
+            InvalidArgument,
+            "revision of auth store is old",
+        ),
+        (
+            Rejection::InvalidToken,
+            Unauthenticated,
+            "invalid auth token",
+        ),
+        (
+            Rejection::PermissionDenied,
+            PermissionDenied,
+            "permission denied",
+        ),
+        (
+            Rejection::Forbidden { needs },
+            PermissionDenied,
+            "permission denied",
+        ),
+    ];
+    for (rejection, code, text) in cases {
+        let status = Refusal::from(rejection).into_status();
+        assert_eq!(
+            (status.code(), status.message()),
+            (code, &*format!("etcdserver: {text}"))
+        );
+    }
+    let status = Refusal::from(Rejection::NoPasswordUser).into_status();
+    assert_eq!(status.code(), Unknown);
+    let text = "auth: authentication failed, password was given for no password user";
+    assert_eq!(status.message(), text);
+}
