@@ -1,17 +1,8 @@
 //! The client crate against Meridian: what only it has, and that the rest works as on etcd.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod member;
-
 use std::time::Duration;
 
-use member::Served;
+use crate::served::Served;
 use meridian_client::{Client, Event, Keys, Kind, Options, Put, Quota, Retention};
 
 async fn client(member: &Served, options: Options) -> Client {

@@ -1,7 +1,5 @@
 //! Requests as etcd's clients would write them, for the tests of several services.
 
-#![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
-
 use bytes::Bytes;
 use meridian_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use meridian_proto::etcdserverpb::request_op::Request as Asked;

@@ -1,17 +1,13 @@
 //! Strangers on the client port: whatever they send, they get an answer or a closed connection, and everybody
 //! else is served as before.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod member;
-
 use std::time::Duration;
 
 use meridian_proto::etcdserverpb::RangeRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use member::Served;
+use crate::served::Served;
 
 /// Sends bytes and reads until the other side closes, or a while has passed.
 async fn send(served: &Served, bytes: &[u8]) -> Vec<u8> {

@@ -1,12 +1,5 @@
 //! A member in this process, on ports the system chose, for tests that speak to it over real sockets.
 
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "shared by tests that use parts of it"
-)]
-
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,10 +1,5 @@
 //! Tenants over real sockets: apart, within their quotas, told so when they are not.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
-mod member;
-mod requests;
-
 use meridian_proto::api::v1::tenant_service_client::TenantServiceClient;
 use meridian_proto::api::v1::{
     CreateTenantRequest, DeleteTenantRequest, ListTenantsRequest, Quota,
@@ -12,8 +7,8 @@ use meridian_proto::api::v1::{
 use meridian_proto::etcdserverpb::DeleteRangeRequest;
 use tonic::Code;
 
-use member::Served;
-use requests::{assert_refused, bytes, get, prefix, put, under};
+use crate::requests::{assert_refused, bytes, get, prefix, put, under};
+use crate::served::Served;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tenants_have_keys_revisions_and_quotas_of_their_own() {

@@ -1,10 +1,5 @@
 //! KV over real sockets: what etcd's clients rely on, on a cluster of one.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
-mod member;
-mod requests;
-
 use meridian_proto::etcdserverpb::request_op::Request as Asked;
 use meridian_proto::etcdserverpb::response_op::Response as Answered;
 use meridian_proto::etcdserverpb::{
@@ -12,8 +7,8 @@ use meridian_proto::etcdserverpb::{
 };
 use tonic::{Code, Request};
 
-use member::Served;
-use requests::{assert_refused, bytes, get, op, prefix, put, under, version_is};
+use crate::requests::{assert_refused, bytes, get, op, prefix, put, under, version_is};
+use crate::served::Served;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_move_the_revision_by_one_and_reads_see_them() {

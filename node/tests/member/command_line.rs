@@ -1,18 +1,9 @@
 //! The command line against a member, as a person or a program uses it: what it prints, and how it ends.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod member;
-
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use member::Served;
+use crate::served::Served;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;

@@ -1,9 +1,5 @@
 //! TLS on the client port: both protocols, client certificates, certificates replaced while running.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod member;
-
 use std::path::Path;
 
 use meridian_proto::etcdserverpb::RangeRequest;
@@ -11,7 +7,7 @@ use meridian_proto::etcdserverpb::kv_client::KvClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-use member::Served;
+use crate::served::Served;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
