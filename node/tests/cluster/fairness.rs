@@ -8,8 +8,8 @@ use tonic::Request;
 
 use crate::world::{World, get, put, until};
 
-/// Puts of the busy tenant, all sent at once: far more than a member has in flight.
-const BACKLOG: i64 = 12_000;
+/// Puts of the busy tenant, all sent at once: more than a member has in flight.
+const BACKLOG: i64 = 3_200;
 const CONNECTIONS: usize = 8;
 
 fn of<T>(tenant: &'static str, message: T) -> Request<T> {
