@@ -9,6 +9,7 @@ use meridian_proto::etcdserverpb as wire;
 use meridian_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use sha2::{Digest as _, Sha256};
 use tonic::Streaming;
+use tonic::metadata::MetadataValue;
 
 use crate::connect::Client;
 use crate::error::{Error, Kind, Result};
@@ -21,6 +22,11 @@ impl Client {
         let member = self.member_at("snapshot", endpoint)?;
         let mut request = tonic::Request::new(wire::SnapshotRequest {});
         self.sign(request.metadata_mut(), "snapshot", None)?;
+        // Everything a member holds; without it the tenant would come as a file of etcd's.
+        let format = MetadataValue::from_static("meridian");
+        request
+            .metadata_mut()
+            .insert("meridian-snapshot-format", format);
         let mut service =
             MaintenanceClient::new(member.channel()).max_decoding_message_size(usize::MAX);
         let url = member.url().clone();

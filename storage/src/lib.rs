@@ -28,6 +28,7 @@ pub mod row;
 pub mod store;
 
 pub mod backend;
+pub mod export;
 pub mod history;
 pub mod snapshot;
 pub mod watch;

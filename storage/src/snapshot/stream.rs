@@ -32,6 +32,12 @@ impl Outgoing {
         Ok(Self { file, size })
     }
 
+    /// A file that was written to be sent.
+    pub(crate) fn of(file: Arc<dyn File>) -> Result<Self, Fault> {
+        let size = file.size()?;
+        Ok(Self { file, size })
+    }
+
     /// Its size, in bytes.
     pub fn size(&self) -> u64 {
         self.size

@@ -1,13 +1,11 @@
 //! Maintenance: how a member is, alarms, hashes, a copy of everything, who leads.
 //!
-//! Status and hashes are answered from what this member has, also without a leader. A copy (`Snapshot`) is the
-//! member's own snapshot file, taken anew, in pieces; what follows the file is zeroes up to a multiple of 512
-//! bytes, because etcd's clients tell a whole copy by its size, and then the SHA-256 of all that.
+//! Status and hashes are answered from what this member has, also without a leader. How a copy of everything is
+//! made and sent stands in [`super::copy`].
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use meridian_domain::access::{Action, Operation};
 use meridian_domain::answer::Found;
@@ -22,24 +20,17 @@ use meridian_proto::etcdserverpb::alarm_request::AlarmAction;
 use meridian_proto::etcdserverpb::downgrade_request::DowngradeAction;
 use meridian_proto::etcdserverpb::maintenance_server;
 use meridian_raft::Unavailable;
-use meridian_storage::disk::OsDisk;
-use meridian_storage::fault::Fault;
-use meridian_storage::snapshot::{self, Outgoing};
 use meridian_storage::store::Tenant;
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::directory;
 use crate::pipeline::{Consistency, Pipeline, RequestContext};
+use crate::service::etcd::copy::{Copy, Format};
 use crate::service::http::alarm_name;
 use crate::status::{Etcd, Refusal};
 use crate::version;
 
-/// A piece of a copy, in bytes: etcd's.
-const PIECE_BYTES: usize = 32 << 10;
-/// A whole copy without its hash is a multiple of this: a disk's sector, as etcd's clients check.
-const SECTOR_BYTES: u64 = 512;
 /// Alarms that may be raised for ids that are no members: a stranger's request must not grow the state for ever.
 const FOREIGN_ALARMS_MAX: usize = limits::MEMBERS_MAX;
 
@@ -52,6 +43,8 @@ pub struct Maintenance {
     hashes: Semaphore,
     /// Taken while the version store is written out on somebody's behalf.
     flush: Arc<Semaphore>,
+    /// Taken while a copy is made: it needs space on the disk.
+    copies: Arc<Semaphore>,
 }
 
 impl Maintenance {
@@ -61,6 +54,7 @@ impl Maintenance {
             pipeline,
             hashes: Semaphore::new(HASHES_AT_ONCE),
             flush: Arc::new(Semaphore::new(1)),
+            copies: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -198,23 +192,6 @@ impl Maintenance {
         let _turn = self.hashes.acquire().await;
         Ok(blocking(move || tenant.hash_kv(revision)).await??)
     }
-
-    /// Takes a snapshot and opens it.
-    async fn copy(&self) -> Result<Copy, Refusal> {
-        let applied = self.pipeline.replica.snapshot().await?;
-        let dir = directory::snapshots_of(&self.pipeline.settings.data_dir());
-        let outgoing = blocking(move || {
-            let disk = OsDisk::new();
-            // The one that was just taken, or one that was taken since.
-            let newest = snapshot::latest(&disk, &dir)?.filter(|file| file.applied >= applied);
-            let file = newest.ok_or_else(|| Fault::Inconsistent {
-                what: format!("the snapshot of {applied} is gone"),
-            })?;
-            Outgoing::open(&disk, &file)
-        })
-        .await??;
-        Ok(Copy::new(outgoing))
-    }
 }
 
 /// What is wrong with this member, in etcd's words.
@@ -240,66 +217,8 @@ pub fn bytes_in_use(pipeline: &Pipeline) -> u64 {
         .sum()
 }
 
-/// A copy on its way out.
-struct Copy {
-    outgoing: Arc<Outgoing>,
-    /// The file, and zeroes up to a whole sector.
-    size: u64,
-    sent: u64,
-    hash: Sha256,
-    done: bool,
-}
-
-impl Copy {
-    fn new(outgoing: Outgoing) -> Self {
-        let size = outgoing.size().next_multiple_of(SECTOR_BYTES);
-        Self {
-            outgoing: Arc::new(outgoing),
-            size,
-            sent: 0,
-            hash: Sha256::new(),
-            done: false,
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<pb::SnapshotResponse>, Refusal> {
-        if self.done {
-            return Ok(None);
-        }
-        if self.sent == self.size {
-            self.done = true;
-            let hash = Bytes::copy_from_slice(&self.hash.finalize_reset());
-            return Ok(Some(self.piece(hash)));
-        }
-        let (outgoing, at) = (Arc::clone(&self.outgoing), self.sent);
-        let read = blocking(move || outgoing.read(at, PIECE_BYTES)).await??;
-        let full = usize::try_from(self.size - at)
-            .unwrap_or(usize::MAX)
-            .min(PIECE_BYTES);
-        let blob = if read.len() < full {
-            let mut padded = BytesMut::from(read);
-            padded.resize(full, 0);
-            padded.freeze()
-        } else {
-            read
-        };
-        self.hash.update(&blob);
-        self.sent += blob.len() as u64;
-        Ok(Some(self.piece(blob)))
-    }
-
-    fn piece(&self, blob: Bytes) -> pb::SnapshotResponse {
-        pb::SnapshotResponse {
-            header: None,
-            remaining_bytes: self.size - self.sent,
-            blob,
-            version: version::ETCD_STORAGE.into(),
-        }
-    }
-}
-
 /// Runs what may block on a thread where it may.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     what: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(what)
@@ -417,8 +336,12 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        self.permitted(&request, Operation::Snapshot).await?;
-        let copy = self.copy().await?;
+        let tenant = self.tenant(&request, Operation::Snapshot).await?;
+        let format = Format::asked(request.metadata())?;
+        // Never closed.
+        let turn = Arc::clone(&self.copies).acquire_owned().await;
+        let copy = Copy::take(&self.pipeline, tenant.id(), format).await?;
+        drop(turn);
         let pieces = futures::stream::unfold(Some(copy), |copy| async {
             let mut copy = copy?;
             match copy.next().await {

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod cluster;
 pub mod contend;
+mod copy;
 pub mod election;
 pub mod header;
 pub mod kv;
