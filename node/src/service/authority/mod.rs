@@ -252,7 +252,7 @@ mod tests {
             };
             let mut read = vec![];
             let mut mended = Mended::new(server);
-            let (_, done) = tokio::join!(writing, mended.read_to_end(&mut read));
+            let ((), done) = tokio::join!(writing, mended.read_to_end(&mut read));
             done.unwrap();
             read
         })

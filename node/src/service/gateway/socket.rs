@@ -134,7 +134,7 @@ async fn converse(socket: WebSocket, grpc: Grpc, head: Parts, stop: &Cancellatio
         loop {
             let message = tokio::select! {
                 line = lines.next() => match line {
-                    Some(Ok(line)) => text(line),
+                    Some(Ok(line)) => text(&line),
                     _ => return close_code::NORMAL,
                 },
                 _ = ping.tick() => {
@@ -166,7 +166,7 @@ async fn converse(socket: WebSocket, grpc: Grpc, head: Parts, stop: &Cancellatio
 }
 
 /// A line of the answer as a message: without what ends it.
-fn text(line: Bytes) -> Option<Message> {
+fn text(line: &Bytes) -> Option<Message> {
     let end = line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len);
     let text = Utf8Bytes::try_from(line.slice(..end)).ok()?;
     (!text.is_empty()).then_some(Message::Text(text))
