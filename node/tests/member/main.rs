@@ -12,6 +12,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod access;
 mod command_line;
 mod hostile;
 mod http;
