@@ -252,6 +252,7 @@ fn too_many(what: String) -> Refusal {
 impl Drop for Pass {
     fn drop(&mut self) {
         metrics::WRITES_IN_FLIGHT.dec();
+        let now = Instant::now();
         let ready = {
             let mut books = self.admission.books.lock();
             match self.lane {
@@ -259,8 +260,12 @@ impl Drop for Pass {
                     books.priority_in_flight -= 1;
                     return;
                 }
-                Lane::Tenant(tenant) => books.finish(tenant, self.bytes, self.began.elapsed()),
+                Lane::Tenant(tenant) => {
+                    books.finish(tenant, self.bytes, now.duration_since(self.began));
+                }
             }
+            // Also here: while all that is left only waits, nobody enters.
+            books.sweep(now);
             books.call_next()
         };
         // Outside the lock: a waiter that just gave up hands its place straight back.

@@ -175,6 +175,35 @@ fn a_waiter_that_gave_up_does_not_keep_its_place() {
 }
 
 #[test]
+fn those_who_only_wait_get_the_share_of_one_that_stopped_writing() {
+    let admission = Arc::new(Admission::default());
+    drop(opened(enter(&admission, QUIET, 1)).unwrap());
+    let mut held = vec![];
+    let mut waiting = vec![];
+    for _ in 0..200 {
+        match enter(&admission, BUSY, 1) {
+            Entrance::Open(pass) => held.push(pass),
+            Entrance::Wait(ready) => waiting.push(ready),
+        }
+    }
+    assert!(!waiting.is_empty(), "two tenants write");
+    {
+        let mut books = admission.books.lock();
+        let long_ago = Instant::now().checked_sub(2 * RECENT).unwrap();
+        books.swept = Some(long_ago);
+        for line in books.lines.values_mut() {
+            line.last_write = long_ago;
+        }
+    }
+    held.pop();
+    let called: Vec<_> = waiting
+        .iter_mut()
+        .filter_map(|ready| ready.try_recv().ok())
+        .collect();
+    assert_eq!(called.len(), waiting.len());
+}
+
+#[test]
 fn everything_given_back_leaves_empty_books() {
     let admission = Arc::new(Admission::default());
     let mut held: VecDeque<Pass> = VecDeque::new();
