@@ -50,9 +50,9 @@ async fn one_put_of_a_quiet_tenant_does_not_stand_behind_the_backlog_of_a_busy_o
         tenants.create(create).await.unwrap();
     }
     let mut quiet = world.kv(leader).await;
-    followers
-        .iter()
-        .for_each(|i| world.signal(*i, Signal::STOP));
+    for i in followers {
+        world.signal(i, Signal::STOP);
+    }
     let mut backlog = JoinSet::new();
     for c in 0..CONNECTIONS {
         let kv = world.kv(leader).await;
@@ -76,9 +76,9 @@ async fn one_put_of_a_quiet_tenant_does_not_stand_behind_the_backlog_of_a_busy_o
         (sum().await == BACKLOG + 1).then_some(())
     })
     .await;
-    followers
-        .iter()
-        .for_each(|i| world.signal(*i, Signal::CONT));
+    for i in followers {
+        world.signal(i, Signal::CONT);
+    }
     one.await.unwrap().unwrap();
     let done = revision(world, leader, "busy").await - 1;
     assert!(

@@ -89,10 +89,10 @@ async fn a_put_is_one_trace_from_the_client_over_the_member_it_asked_to_the_lead
     let world = World::start(3, &["--otlp-endpoint", &url]).await;
     let leader = world.leader().await;
     let asked = (leader + 1) % 3;
-    let (trace, client) = ([0xab_u8; 16], [0xcd_u8; 8]);
-    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+    let (trace, client) = (0xabcd_u128 << 64 | 1, 0xef01_u64);
+    let traceparent = format!("00-{trace:032x}-{client:016x}-01");
+    let (trace, client) = (trace.to_be_bytes(), client.to_be_bytes());
     let mut request = Request::new(put("k", "v"));
-    let traceparent = format!("00-{}-{}-01", hex(&trace), hex(&client));
     let metadata = request.metadata_mut();
     metadata.insert("traceparent", traceparent.parse().unwrap());
     let mut kv = KvClient::new(world.connect(asked).await.unwrap());
