@@ -86,6 +86,7 @@ impl Follow {
         let id = roster.identity().member_id;
         let mut belonged = false;
         let mut removed = false;
+        let mut ended = false;
         loop {
             let (now, membership, learner) = {
                 let metrics = server.borrow_watched();
@@ -120,6 +121,8 @@ impl Follow {
                     age,
                 )
             };
+            // A panic in openraft ends it without a state that says so.
+            let broken = broken.or_else(|| ended.then(|| "openraft ended; see the log".into()));
             // A single voter is its own quorum and is not asked.
             let alone = roster.membership().voter_ids().count() <= 1;
             let alive = if now.here {
@@ -174,9 +177,7 @@ impl Follow {
             let pause = election_timeout / 4;
             tokio::select! {
                 changed = server.changed() => {
-                    if changed.is_err() {
-                        tokio::time::sleep(pause).await;
-                    }
+                    ended = changed.is_err();
                 }
                 () = tokio::time::sleep(pause) => {}
             }

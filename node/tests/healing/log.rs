@@ -135,6 +135,26 @@ async fn a_member_whose_log_is_gone_does_not_pretend_to_be_new() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_log_alone_is_gone_goes_on_behind_the_state_it_has() {
+    let mut all = Processes::start(3);
+    let damaged = all.follower().await;
+    all.fill(damaged, "early", 10).await;
+    let file = all.dir.path().join("backup").display().to_string();
+    all.meridian(damaged, &["snapshot", "save", &file]);
+    // The state is ahead of the snapshot.
+    all.fill(damaged, "between", 10).await;
+    all.stop(damaged);
+    std::fs::remove_dir_all(all.members[damaged].data.join("wal")).unwrap();
+    let leader = all.leader().await;
+    all.fill(leader, "late", 10).await;
+    all.start_member(damaged);
+    for prefix in ["early", "between", "late"] {
+        all.check(damaged, prefix, 10).await;
+    }
+    takes_part(&mut all, damaged).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_single_member_with_a_damaged_log_stops_and_says_what_to_do() {
     let mut all = Processes::start(1);
     all.fill(0, "early", 10).await;

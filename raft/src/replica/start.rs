@@ -164,6 +164,12 @@ impl Replica {
             applied: Arc::new(applied),
             resend: wake.clone(),
         };
+        let last = recovered.last.unwrap_or_default();
+        if machine.lock().applied() > last.max(snapshots.covers()) {
+            // The log goes on behind the state: what lies before it can be had from a snapshot only.
+            let view = snapshots.view(&machine).await?;
+            snapshots.build(view).await?;
+        }
         let state_machine = StateMachine::new(machine.clone(), snapshots.clone(), feedback);
         let senders = Senders {
             peers: peers.clone(),
