@@ -111,7 +111,7 @@ impl Listener {
                 http: Arc::clone(&http),
                 tls: self.tls.as_ref().map(|tls| tls.load_full()),
                 door: self.door.clone(),
-                _room: room,
+                place: Place::take(room),
                 stop: stop.clone(),
                 naming: self.naming,
             };
@@ -161,14 +161,13 @@ struct Connection {
     http: Arc<auto::Builder<TokioExecutor>>,
     tls: Option<Arc<ServerConfig>>,
     door: Door,
-    _room: OwnedSemaphorePermit,
+    place: Place,
     stop: CancellationToken,
     naming: Naming,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream, from: SocketAddr) {
-        let _counted = Counted::begin();
         // Without it every small answer waits for the client's delayed acknowledgement.
         if stream.set_nodelay(true).is_err() {
             return;
@@ -215,9 +214,8 @@ impl Connection {
             address: from.ip().to_canonical(),
             certificate: certificate.map(Arc::new),
         });
-        let connection = self
-            .http
-            .serve_connection_with_upgrades(TokioIo::new(Mended::new(stream)), door);
+        let stream = TokioIo::new(Mended::new(stream, self.place));
+        let connection = self.http.serve_connection_with_upgrades(stream, door);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -232,17 +230,20 @@ impl Connection {
     }
 }
 
-/// One in the count of open connections, however the connection ends.
-struct Counted;
+/// A connection's place among all that are open. It goes with the stream, whatever the stream is used for: HTTP, or
+/// what HTTP was left for.
+struct Place {
+    _room: OwnedSemaphorePermit,
+}
 
-impl Counted {
-    fn begin() -> Self {
+impl Place {
+    fn take(room: OwnedSemaphorePermit) -> Self {
         metrics::CONNECTIONS.inc();
-        Self
+        Self { _room: room }
     }
 }
 
-impl Drop for Counted {
+impl Drop for Place {
     fn drop(&mut self) {
         metrics::CONNECTIONS.dec();
     }

@@ -75,3 +75,37 @@ async fn metrics_carry_etcds_names() {
     }
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_socket_is_a_connection_like_any_other_and_ends_with_its_member() {
+    let served = Served::with(&[("max-connections", "1")]).await;
+    let open = async |served: &Served| {
+        let authority = served.authority();
+        let stream = tokio::net::TcpStream::connect(&authority).await.unwrap();
+        let url = format!("ws://{authority}/v3/watch");
+        tokio_tungstenite::client_async(url, stream).await
+    };
+    let (mut socket, _) = open(&served).await.unwrap();
+    assert!(open(&served).await.is_err(), "two where one may be");
+    socket.close(None).await.unwrap();
+    let mut tries = 0;
+    let (mut socket, _) = loop {
+        if let Ok(opened) = open(&served).await {
+            break opened;
+        }
+        tries += 1;
+        assert!(tries < 100, "nobody is let in again");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    // Its directory can be opened anew only when nothing of the member is left.
+    let served = served.restart().await;
+    loop {
+        use tokio_tungstenite::tungstenite::Message;
+        match futures::StreamExt::next(&mut socket).await {
+            Some(Ok(Message::Ping(_))) => {}
+            Some(Ok(Message::Close(Some(frame)))) => break assert_eq!(u16::from(frame.code), 1001),
+            other => panic!("not told: {other:?}"),
+        }
+    }
+    served.stop().await;
+}

@@ -39,19 +39,21 @@ const HEADERS: u8 = 1;
 /// Bytes read at a time while a connection is looked at.
 const READ: usize = 4 << 10;
 
-/// A connection whose authorities are mended.
-pub struct Mended<S> {
+/// A connection whose authorities are mended, and what it holds until it is closed.
+pub struct Mended<S, P> {
     stream: S,
     /// None once there is nothing more to look for.
     look: Option<Box<Look>>,
+    _holds: P,
 }
 
-impl<S> Mended<S> {
+impl<S, P> Mended<S, P> {
     /// Looks at what comes in on a stream.
-    pub fn new(stream: S) -> Self {
+    pub fn new(stream: S, holds: P) -> Self {
         Self {
             stream,
             look: Some(Box::default()),
+            _holds: holds,
         }
     }
 }
@@ -153,13 +155,13 @@ impl Look {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
+impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Mended<S, P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, look } = &mut *self;
+        let Self { stream, look, .. } = &mut *self;
         while let Some(now) = look {
             if !now.out.is_empty() {
                 let some = now.out.len().min(buf.remaining());
@@ -184,7 +186,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Mended<S> {
+impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Mended<S, P> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -251,7 +253,7 @@ mod tests {
                 drop(client);
             };
             let mut read = vec![];
-            let mut mended = Mended::new(server);
+            let mut mended = Mended::new(server, ());
             let ((), done) = tokio::join!(writing, mended.read_to_end(&mut read));
             done.unwrap();
             read
