@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod anywhere;
 mod certificates;
 mod log;
 mod processes;

@@ -22,6 +22,14 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The complete snapshots in a data directory, the newest last.
+fn snapshots(data: &Path) -> Vec<PathBuf> {
+    let mut found = files(&data.join("snapshots"));
+    found.retain(|path| path.extension().is_some_and(|of| of == "snapshot"));
+    found.sort();
+    found
+}
+
 /// Flips bits all over a file.
 fn damage(path: &Path) {
     let size = path.metadata().unwrap().len();
@@ -70,17 +78,11 @@ async fn a_damaged_snapshot_does_not_stop_the_start() {
     all.meridian(0, &["snapshot", "save", &file]);
     all.fill(0, "late", 10).await;
     let data = all.members[0].data.clone();
-    let snapshots = || -> Vec<PathBuf> {
-        let mut found = files(&data.join("snapshots"));
-        found.retain(|path| path.extension().is_some_and(|of| of == "snapshot"));
-        found.sort();
-        found
-    };
     // The newest alone; then all of them, and the version store with them.
     for all_of_them in [false, true] {
         all.kill(0);
         std::fs::remove_dir_all(data.join("history")).unwrap();
-        let mut found = snapshots();
+        let mut found = snapshots(&data);
         assert!(!found.is_empty());
         if all_of_them {
             found.iter().for_each(|path| flip(path, 100));
@@ -124,12 +126,21 @@ async fn a_member_that_lost_all_its_state_takes_it_back_from_the_others() {
     for part in ["history", "snapshots"] {
         std::fs::remove_dir_all(all.members[lost].data.join(part)).unwrap();
     }
+    // Nor can the others give away what lies in their snapshots: they have to make a new one.
+    for at in (0..3).filter(|at| *at != lost) {
+        for path in snapshots(&all.members[at].data) {
+            flip(&path, 100);
+        }
+    }
+    let leader = all.leader().await;
     all.start_member(lost);
     let said = all.said(lost);
     assert!(
         said.contains("neither a snapshot nor the version store"),
         "{said}"
     );
+    let said = all.said(leader);
+    assert!(said.contains("damaged and set aside"), "{said}");
     all.check(lost, "early", 10).await;
     all.check(lost, "late", 10).await;
     all.converge().await;
