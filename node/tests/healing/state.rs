@@ -59,7 +59,11 @@ async fn a_version_store_that_is_deleted_or_damaged_is_rebuilt() {
         match which {
             0 => damage(&files[0]),
             1 => std::fs::remove_file(&files[0]).unwrap(),
-            _ => files.iter().for_each(|path| damage(path)),
+            _ => {
+                for path in &files {
+                    damage(path);
+                }
+            }
         }
         all.start_member(0);
         assert_eq!(all.get(0, "k", old).await.unwrap().unwrap(), "old");
