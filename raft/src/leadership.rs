@@ -84,8 +84,10 @@ impl Follow {
         let mut server = raft.server_metrics();
         let mut led_by: Option<u64> = None;
         let id = roster.identity().member_id;
-        let mut belonged = false;
+        // What it published of itself is forgotten only after it was removed.
+        let mut belonged = roster.is_published(id);
         let mut removed = false;
+        let mut heard = Instant::now();
         let mut ended = false;
         loop {
             let (now, membership, learner) = {
@@ -131,7 +133,11 @@ impl Follow {
                 now.leader.is_some() && contact.within(now.term, election_timeout * 2)
             };
             let belongs = roster.membership().membership().get_node(&id).is_some();
-            if belonged && !belongs && (committed >= roster.membership_index() || !alive) {
+            if alive {
+                heard = Instant::now();
+            }
+            let certain = committed >= roster.membership_index();
+            if belonged && !belongs && (certain || heard.elapsed() > election_timeout * 4) {
                 // Nobody speaks to it any more, and it has nobody to ask. Where the change that left it out was
                 // not seen to be committed, a leader that took it back would have been heard of.
                 removed = true;

@@ -149,6 +149,20 @@ impl World {
         panic!("m{i} does not get ready: {}", self.log(i));
     }
 
+    /// Waits until a member's process ends by itself; its exit code.
+    pub async fn end(&mut self, i: usize) -> i32 {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let child = self.members[i].child.as_mut().unwrap();
+            if let Some(status) = child.try_wait().unwrap() {
+                self.members[i].child = None;
+                return status.code().unwrap_or(-1);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("m{i} does not end: {}", self.log(i));
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self, i: usize) {
         if let Some(mut child) = self.members[i].child.take() {

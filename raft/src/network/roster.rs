@@ -94,6 +94,12 @@ impl Roster {
             .collect()
     }
 
+    /// Whether a member has published anything of itself, as far as this one has applied it.
+    pub fn is_published(&self, id: u64) -> bool {
+        let members = self.store.cluster().members();
+        members.iter().any(|record| record.id == id)
+    }
+
     /// Whether a member that says hello may talk to this one.
     pub fn admits(&self, hello: &Hello) -> Result<(), (HelloRefusal, String)> {
         let identity = self.identity;
