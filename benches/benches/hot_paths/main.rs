@@ -149,7 +149,7 @@ fn logging(criterion: &mut Criterion) {
                         payload: payload.clone(),
                     }
                 });
-                let (done, flushed) = mpsc::channel();
+                let (done, flushed) = mpsc::sync_channel(1);
                 let tell = Box::new(move |result| drop(done.send(result)));
                 wal.append(entries.collect(), tell);
                 flushed.recv().unwrap().unwrap();
