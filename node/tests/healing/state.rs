@@ -89,7 +89,9 @@ async fn a_damaged_snapshot_does_not_stop_the_start() {
         let mut found = snapshots(&data);
         assert!(!found.is_empty());
         if all_of_them {
-            found.iter().for_each(|path| flip(path, 100));
+            for path in &found {
+                flip(path, 100);
+            }
         } else {
             flip(&found.pop().unwrap(), 100);
         }
