@@ -34,21 +34,33 @@ pub async fn run(server: &Server, step: &Step) -> Value {
         ),
         Step::Watch(_) => return Value::Null,
     };
+    let (status, answer) = call(server, path, &body, None).await;
+    comparable(status, answer)
+}
+
+/// Posts a request, with a token if there is one; status and body.
+pub async fn call(server: &Server, path: &str, body: &Value, token: Option<&str>) -> (u16, Value) {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let request = http::Request::post(format!("{}/v3/{path}", server.url))
+    let mut request = http::Request::post(format!("{}/v3/{path}", server.url))
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body.to_string())))
         .unwrap();
-    let response = client.request(request).await.unwrap();
+    if let Some(token) = token {
+        let token = http::HeaderValue::from_str(token).unwrap();
+        request.headers_mut().insert("authorization", token);
+    }
+    let patience = std::time::Duration::from_secs(30);
+    let answered = tokio::time::timeout(patience, client.request(request)).await;
+    let response = answered.expect("an answer in time").unwrap();
     let status = response.status().as_u16();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     let answer: Value = serde_json::from_slice(&bytes)
         .unwrap_or_else(|_| panic!("{path} answered {:?}", String::from_utf8_lossy(&bytes)));
-    comparable(status, answer)
+    (status, answer)
 }
 
 /// Drops what may differ: ids, terms, what is left of a lease, and the older shape of errors.
-fn comparable(status: u16, mut answer: Value) -> Value {
+pub fn comparable(status: u16, mut answer: Value) -> Value {
     if status != 200 {
         // A packaged etcd 3.4 answers 412 where every other build answers 400, and repeats the text as `error`.
         let status = if status == 412 { 400 } else { status };

@@ -15,6 +15,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod auth;
 mod gateway;
 mod grpc;
 mod program;
