@@ -20,7 +20,7 @@ use meridian_storage::fault::Fault;
 use meridian_storage::seal::{Plain, Seal};
 use meridian_storage::snapshot::{self, Outgoing};
 use sha2::{Digest, Sha256};
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::directory;
 use crate::pipeline::Pipeline;
@@ -50,7 +50,7 @@ pub enum Format {
 impl Format {
     /// What the caller asked for.
     pub fn asked(metadata: &MetadataMap) -> Result<Self, Refusal> {
-        match metadata.get(FORMAT_KEY).map(|format| format.as_bytes()) {
+        match metadata.get(FORMAT_KEY).map(MetadataValue::as_bytes) {
             None | Some(b"etcd") => Ok(Self::Etcd),
             Some(b"meridian") => Ok(Self::Meridian),
             Some(_) => Err(Etcd::NotSupported {
