@@ -102,7 +102,9 @@ impl Follow {
                 let learner = metrics.state == ServerState::Learner;
                 (now, metrics.membership_config.clone(), learner)
             };
-            if roster.membership().log_id() != membership.log_id() {
+            // Until openraft has looked at its log it tells of no membership: that is no news.
+            let told = membership.log_id().is_some();
+            if told && roster.membership().log_id() != membership.log_id() {
                 roster.update(membership);
                 membership_moved();
             }
@@ -137,7 +139,7 @@ impl Follow {
                 heard = Instant::now();
             }
             let certain = committed >= roster.membership_index();
-            if belonged && !belongs && (certain || heard.elapsed() > election_timeout * 4) {
+            if told && belonged && !belongs && (certain || heard.elapsed() > election_timeout * 4) {
                 // Nobody speaks to it any more, and it has nobody to ask. Where the change that left it out was
                 // not seen to be committed, a leader that took it back would have been heard of.
                 removed = true;
