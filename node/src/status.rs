@@ -429,8 +429,7 @@ fn of_rejection(rejection: &Rejection) -> Code {
         Rejection::CorruptAlarm | Rejection::AccessUnreadable => Code::DataLoss,
         Rejection::PermissionDenied | Rejection::Forbidden { .. } => Code::PermissionDenied,
         Rejection::InvalidToken => Code::Unauthenticated,
-        // Measured on etcd: this one has no code of its own.
-        Rejection::NoPasswordUser => Code::Unknown,
+        // `NoPasswordUser` among them: measured on etcd, it has no code of its own.
         _ => Code::Unknown,
     }
 }

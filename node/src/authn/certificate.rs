@@ -202,7 +202,7 @@ mod tests {
         params
     }
 
-    fn read(params: CertificateParams, naming: Naming) -> Result<String, &'static str> {
+    fn read(params: &CertificateParams, naming: Naming) -> Result<String, &'static str> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let key = KeyPair::generate().unwrap();
         let named = Named::read(params.self_signed(&key).unwrap().der(), naming);
@@ -212,11 +212,11 @@ mod tests {
     #[test]
     fn a_spiffe_id_is_the_one_uri() {
         let id = "spiffe://prod.example/payments/api";
-        let found = read(params(vec![uri(id)]), Naming::Spiffe);
+        let found = read(&params(vec![uri(id)]), Naming::Spiffe);
         assert_eq!(found, Ok(id.into()));
         let two = params(vec![uri(id), uri("spiffe://prod.example/other")]);
-        assert!(read(two, Naming::Spiffe).is_err());
-        assert!(read(params(vec![]), Naming::Spiffe).is_err());
+        assert!(read(&two, Naming::Spiffe).is_err());
+        assert!(read(&params(vec![]), Naming::Spiffe).is_err());
         for bad in [
             "https://prod.example/x",
             "spiffe://prod.example",
@@ -229,7 +229,7 @@ mod tests {
             "spiffe://prod.example/a?b",
         ] {
             assert!(
-                read(params(vec![uri(bad)]), Naming::Spiffe).is_err(),
+                read(&params(vec![uri(bad)]), Naming::Spiffe).is_err(),
                 "{bad}"
             );
         }
@@ -240,25 +240,25 @@ mod tests {
         let names = || vec![uri("spiffe://prod.example/x")];
         let mut authority = params(names());
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        assert!(read(authority, Naming::Spiffe).is_err());
+        assert!(read(&authority, Naming::Spiffe).is_err());
         let mut signs = params(names());
         signs.key_usages.push(KeyUsagePurpose::KeyCertSign);
-        assert!(read(signs, Naming::Spiffe).is_err());
+        assert!(read(&signs, Naming::Spiffe).is_err());
         let mut serves = params(names());
         serves.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        assert!(read(serves, Naming::Spiffe).is_err());
+        assert!(read(&serves, Naming::Spiffe).is_err());
         let mut client = params(names());
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        assert!(read(client, Naming::Spiffe).is_ok());
+        assert!(read(&client, Naming::Spiffe).is_ok());
     }
 
     #[test]
     fn other_names_count_only_where_they_are_asked_for() {
         let host = SanType::DnsName("API.prod.example".try_into().unwrap());
         let with = || params(vec![host.clone()]);
-        assert_eq!(read(with(), Naming::Dns), Ok("api.prod.example".into()));
-        assert_eq!(read(with(), Naming::CommonName), Ok("alice".into()));
-        assert!(read(with(), Naming::Spiffe).is_err());
+        assert_eq!(read(&with(), Naming::Dns), Ok("api.prod.example".into()));
+        assert_eq!(read(&with(), Naming::CommonName), Ok("alice".into()));
+        assert!(read(&with(), Naming::Spiffe).is_err());
     }
 
     #[test]

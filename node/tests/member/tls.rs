@@ -9,16 +9,16 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::served::Served;
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub fn authority() -> Authority {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// A certificate for localhost and its key, as PEM.
-fn issue(authority: &Authority) -> (String, String) {
+pub fn issue(authority: &Authority) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let params = CertificateParams::new(names).unwrap();
@@ -28,12 +28,12 @@ fn issue(authority: &Authority) -> (String, String) {
     )
 }
 
-fn write(dir: &Path, (cert, key): &(String, String)) {
+pub fn write(dir: &Path, (cert, key): &(String, String)) {
     std::fs::write(dir.join("cert.pem"), cert).unwrap();
     std::fs::write(dir.join("key.pem"), key).unwrap();
 }
 
-fn client(authority: &Authority) -> ClientTlsConfig {
+pub fn client(authority: &Authority) -> ClientTlsConfig {
     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()))
 }
 
@@ -50,7 +50,7 @@ async fn reads(served: &Served, tls: ClientTlsConfig) -> bool {
     KvClient::new(channel).range(request).await.is_ok()
 }
 
-async fn serve(dir: &Path, more: &[(&'static str, &str)]) -> Served {
+pub async fn serve(dir: &Path, more: &[(&'static str, &str)]) -> Served {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let path = |name: &str| dir.join(name).display().to_string();
     let (cert, key) = (path("cert.pem"), path("key.pem"));

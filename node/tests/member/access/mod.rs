@@ -2,6 +2,7 @@
 
 mod etcdctl;
 mod methods;
+mod proofs;
 mod rights;
 
 use std::future::Future;
