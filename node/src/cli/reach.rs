@@ -23,6 +23,11 @@ pub(super) struct Reach {
     #[arg(long, global = true, env = "MERIDIAN_TENANT", value_name = "NAME")]
     tenant: Option<String>,
 
+    /// What shows who asks: an API token, or what a password was exchanged for
+    #[arg(long, global = true, env = "MERIDIAN_TOKEN", value_name = "TEXT")]
+    #[arg(hide_env_values = true)]
+    token: Option<String>,
+
     /// The authority that signed the members' certificates, in PEM
     #[arg(long, global = true, env = "MERIDIAN_CACERT", value_name = "FILE")]
     cacert: Option<PathBuf>,
@@ -75,6 +80,7 @@ impl Reach {
         };
         let options = Options {
             tenant: self.tenant.clone(),
+            token: self.token.clone(),
             tls,
             timeout: self.timeout,
             connections: 1,
@@ -126,6 +132,9 @@ impl Reach {
         }
         if is_given("tenant") {
             self.tenant = given.tenant;
+        }
+        if is_given("token") {
+            self.token = given.token;
         }
         self.output = self.output.or(given.output);
         self.hex |= given.hex;
