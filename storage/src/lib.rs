@@ -30,5 +30,6 @@ pub mod store;
 pub mod backend;
 pub mod export;
 pub mod history;
+pub mod import;
 pub mod snapshot;
 pub mod watch;

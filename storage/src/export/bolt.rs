@@ -24,16 +24,18 @@ use crate::disk::{Disk, File};
 use crate::fault::Fault;
 
 const PAGE: usize = 4096;
-const PAGE_HEAD: usize = 16;
-const LEAF_ELEMENT: usize = 16;
-const BRANCH_ELEMENT: usize = 16;
-const MAGIC: u32 = 0xED0C_DAED;
-const VERSION: u32 = 2;
-const BRANCH: u16 = 0x01;
-const LEAF: u16 = 0x02;
+pub(crate) const PAGE_HEAD: usize = 16;
+pub(crate) const LEAF_ELEMENT: usize = 16;
+pub(crate) const BRANCH_ELEMENT: usize = 16;
+pub(crate) const MAGIC: u32 = 0xED0C_DAED;
+pub(crate) const VERSION: u32 = 2;
+pub(crate) const BRANCH: u16 = 0x01;
+pub(crate) const LEAF: u16 = 0x02;
 const META: u16 = 0x04;
 const FREE_LIST: u16 = 0x10;
-const IS_BUCKET: u32 = 0x01;
+pub(crate) const IS_BUCKET: u32 = 0x01;
+/// A meta page behind its head, without its checksum.
+pub(crate) const META_BYTES: usize = 56;
 const FREE_LIST_PAGE: u64 = 2;
 const FIRST_PAGE: u64 = 3;
 /// Pages that are gathered before they are written, in bytes.
@@ -245,7 +247,8 @@ fn meta(number: u64, root: u64, pages: u64) -> BytesMut {
     page(number, META, 0, &meta)
 }
 
-fn fnv1a(bytes: &[u8]) -> u64 {
+/// The checksum of a meta page.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

@@ -13,7 +13,7 @@
 //! revisions they have here; not what layers keep in other spaces, not other tenants, not who the members are. It is
 //! made from a snapshot, page by page ([`bolt`]).
 
-mod bolt;
+pub(crate) mod bolt;
 
 use std::path::Path;
 
@@ -33,13 +33,16 @@ use bolt::Bolt;
 
 /// etcd's record of a lease.
 #[derive(Clone, PartialEq, Message)]
-struct Lease {
+pub(crate) struct Lease {
+    /// Its number, once more.
     #[prost(int64, tag = "1")]
-    id: i64,
+    pub(crate) id: i64,
+    /// In seconds, as granted.
     #[prost(int64, tag = "2")]
-    ttl: i64,
+    pub(crate) ttl: i64,
+    /// In seconds, at the last checkpoint; zero if never taken.
     #[prost(int64, tag = "3")]
-    remaining_ttl: i64,
+    pub(crate) remaining_ttl: i64,
 }
 
 /// Writes a tenant into a file at `path` and opens it. The file's name is gone when this returns.

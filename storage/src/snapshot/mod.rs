@@ -41,7 +41,7 @@ pub mod stream;
 pub mod verify;
 pub mod write;
 
-mod frame;
+pub(crate) mod frame;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,10 @@
 //! cluster --save--> file --status--> what is in it
 //!                     '---restore--> data directory of each member of a new cluster
 //! ```
+//!
+//! Status and restore also take what `etcdctl snapshot save` made, of Meridian or of an etcd ([`etcd`]).
 
+mod etcd;
 mod restore;
 mod save;
 mod status;
@@ -34,12 +37,14 @@ enum Verb {
         /// The file to write; it is replaced only once the whole snapshot is there
         file: PathBuf,
     },
-    /// Verify a snapshot file and show what is in it
+    /// Verify a snapshot file (Meridian's or etcd's) and show what is in it
     Status {
         /// The file
         file: PathBuf,
     },
     /// Make the data directory of one member of a new cluster from a snapshot file
+    ///
+    /// Migrating from etcd: restore what `etcdctl snapshot save` made of it; its keys become the tenant `default`.
     Restore(restore::Restore),
 }
 

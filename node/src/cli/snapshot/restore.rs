@@ -12,6 +12,8 @@
 //! --mark-compacted`, as in etcdutl, every tenant's revision is raised by N and all below is compacted: no revision is
 //! given out a second time, and watches and caches that hold older ones are told so and begin afresh.
 //!
+//! The file may also be one of etcd's, saved of an etcd or of Meridian: this is how to move from one to the other.
+//!
 //! The directory gets its name last, so a restore that was interrupted can not be mistaken for a member.
 
 use std::fs;
@@ -24,7 +26,9 @@ use meridian_raft::form::{founding_membership, founding_vote};
 use meridian_raft::settings::Start;
 use meridian_storage::disk::{Disk, OsDisk};
 use meridian_storage::fault::Fault;
+use meridian_storage::import;
 use meridian_storage::machine::{bumped, refound};
+use meridian_storage::row::Rows;
 use meridian_storage::seal::{Plain, Seal};
 use meridian_storage::snapshot::{self, restore::Restored, write::write_rows};
 use meridian_storage::wal::{self, Wal};
@@ -45,7 +49,7 @@ const BEGINNING: LogId = LogId { term: 1, index: 1 };
 /// `snapshot restore`.
 #[derive(Debug, Args)]
 pub(super) struct Restore {
-    /// The snapshot file
+    /// The snapshot file: of `meridian snapshot save`, or of `etcdctl snapshot save`
     file: PathBuf,
     /// The directory to make; it must not exist
     #[arg(long, value_name = "DIR")]
@@ -68,6 +72,9 @@ pub(super) struct Restore {
     /// Compact everything below the raised revision, so that watches and caches begin afresh
     #[arg(long, requires = "bump_revision")]
     mark_compacted: bool,
+    /// Take a file of etcd's that has no hash (copied from a data directory), or another one than it says
+    #[arg(long)]
+    skip_hash_check: bool,
 }
 
 impl Restore {
@@ -76,13 +83,19 @@ impl Restore {
             let text = format!("{} exists already", self.data_dir.display());
             return Err(Failure::refused(text).hint("name a directory that does not exist"));
         }
-        super::status::verified(&self.file)?;
+        let etcd = super::etcd::inspected(&self.file)?;
+        if let Some(etcd) = &etcd {
+            super::etcd::judge(&self.file, etcd.sum, self.skip_hash_check)?;
+            super::etcd::warn(&self.file, etcd);
+        } else {
+            super::status::verified(&self.file)?;
+        }
         let mut partial = self.data_dir.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
         remove(&partial)?;
         let spinner = super::spinner("restoring");
-        let made = self.make(&partial).await;
+        let made = self.make(&partial, etcd.is_some()).await;
         spinner.finish_and_clear();
         let ids = match made {
             Ok(ids) => ids,
@@ -119,7 +132,7 @@ impl Restore {
     }
 
     /// Makes everything in `path`.
-    async fn make(&self, path: &Path) -> Result<Ids, Failure> {
+    async fn make(&self, path: &Path, etcd: bool) -> Result<Ids, Failure> {
         let settings = self.settings()?;
         let directory = Directory::open(path).map_err(|e| Failure::refused(e.to_string()))?;
         let standpoint = founding::settle(&settings, &directory, None)
@@ -143,7 +156,11 @@ impl Restore {
         let fault = |fault: Fault| unusable(&self.file, &fault);
         let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
         let seal: Arc<dyn Seal> = Arc::new(Plain);
-        let mut rows = snapshot::open(disk.as_ref(), &seal, &self.file).map_err(fault)?;
+        let mut rows: Box<dyn Rows> = if etcd {
+            Box::new(import::open(disk.as_ref(), &self.file).map_err(fault)?)
+        } else {
+            Box::new(snapshot::open(disk.as_ref(), &seal, &self.file).map_err(fault)?)
+        };
         let by = self.bump_revision.unwrap_or(0);
         let change = Box::new(|facts| {
             let facts = refound(facts, &membership)?;
@@ -152,7 +169,7 @@ impl Restore {
             }
             bumped(facts, by)
         });
-        let mut restored = Restored::new(&mut rows, BEGINNING, change);
+        let mut restored = Restored::new(rows.as_mut(), BEGINNING, change);
         let snapshots = directory.snapshots();
         disk.create_dir_all(&snapshots).map_err(fault)?;
         let cluster = standpoint.ids.cluster;

@@ -14,11 +14,14 @@ use crate::cli::out::{Form, Out, member_id, size};
 
 /// Verifies a snapshot file and shows what is in it.
 pub(super) fn run(out: &mut Out, path: &Path) -> Result<(), Failure> {
+    if let Some(inspection) = super::etcd::inspected(path)? {
+        return super::etcd::show(out, path, &inspection);
+    }
     let inspection = verified(path)?;
     show(out, &inspection)
 }
 
-/// What a snapshot file holds, once all of it verified.
+/// What a snapshot file of Meridian's holds, once all of it verified.
 pub(super) fn verified(path: &Path) -> Result<Inspection, Failure> {
     let spinner = super::spinner("verifying");
     let seal: Arc<dyn Seal> = Arc::new(Plain);
@@ -35,18 +38,20 @@ pub(super) fn unusable(path: &Path, fault: &Fault) -> Failure {
     let failure = Failure::refused(fault.to_string());
     match fault {
         Fault::Damaged { .. } => failure.hint(
-            "use another snapshot, or save one anew with `meridian snapshot save`; snapshots of etcd \
-             have another format and can not be read",
+            "use another snapshot, or save one anew with `meridian snapshot save` or `etcdctl snapshot save`",
         ),
         _ => failure,
     }
 }
 
+/// A hash, to be read.
+pub(super) fn hex(hash: &[u8]) -> String {
+    let two = |text: String, byte| format!("{text}{byte:02x}");
+    hash.iter().fold(String::new(), two)
+}
+
 fn show(out: &mut Out, inspection: &Inspection) -> Result<(), Failure> {
-    let hash = inspection
-        .hash
-        .iter()
-        .fold(String::new(), |hash, byte| format!("{hash}{byte:02x}"));
+    let hash = hex(&inspection.hash);
     let cluster = member_id(inspection.cluster);
     let keys: u64 = inspection.tenants.iter().map(|tenant| tenant.keys).sum();
     match out.form_or(Form::Table) {
