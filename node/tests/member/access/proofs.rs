@@ -19,6 +19,7 @@ use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use tonic::transport::{Channel, Endpoint, Identity};
 use tonic::{Code, Request};
 
+use super::rights::Watching;
 use super::{Closed, close, grant, log_in, role, user, with};
 use crate::requests::{assert_refused, get, put};
 use crate::served::Served;
@@ -35,34 +36,50 @@ async fn change(served: &Served, session: &str, change: AccessChange) {
     pipeline.write(&ctx, Intent::Access(change)).await.unwrap();
 }
 
+/// Issues a token with the role `r`.
+async fn issue(closed: &Closed, expires_ms: u64) -> token::Made {
+    let pipeline = &closed.served.member().pipeline;
+    let key = pipeline.own_key(key::TOKEN).await.unwrap();
+    let made = token::make(&key, TenantId::DEFAULT);
+    let token = Token {
+        id: made.id.clone(),
+        digest: made.digest,
+        holder: "the build".into(),
+        roles: vec![Assignment::of("r")],
+        issued_ms: unix_ms() - 1000,
+        expires_ms,
+        networks: vec![],
+        bound_to: None,
+    };
+    change(
+        &closed.served,
+        &closed.root,
+        AccessChange::TokenIssue(token),
+    )
+    .await;
+    made
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_with_the_token_that_opened_it() {
+    let closed = Closed::start().await;
+    closed.permit(Type::Readwrite, "a", "b").await;
+    let made = issue(&closed, unix_ms() + 3_000).await;
+    let mut watching = Watching::open(&closed, &made.text).await;
+    assert!(!watching.create("a", "b").await.canceled);
+    let ended = watching.next().await;
+    assert!(ended.canceled, "{ended:?}");
+    assert!(ended.cancel_reason.ends_with(BAD_TOKEN), "{ended:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_token_has_its_roles_until_it_is_revoked() {
     let closed = Closed::start().await;
     closed.permit(Type::Readwrite, "a", "b").await;
     let pipeline = &closed.served.member().pipeline;
     let key = pipeline.own_key(key::TOKEN).await.unwrap();
-    let issue = async |expires_ms: u64| {
-        let made = token::make(&key, TenantId::DEFAULT);
-        let token = Token {
-            id: made.id.clone(),
-            digest: made.digest,
-            holder: "the build".into(),
-            roles: vec![Assignment::of("r")],
-            issued_ms: unix_ms() - 1000,
-            expires_ms,
-            networks: vec![],
-            bound_to: None,
-        };
-        change(
-            &closed.served,
-            &closed.root,
-            AccessChange::TokenIssue(token),
-        )
-        .await;
-        made
-    };
-    let made = issue(unix_ms() + 600_000).await;
-    let over = issue(unix_ms()).await;
+    let made = issue(&closed, unix_ms() + 600_000).await;
+    let over = issue(&closed, unix_ms()).await;
     let bearer = |text: &str, key: &str| {
         let mut request = Request::new(put(key, "v"));
         let value = format!("Bearer {text}").parse().unwrap();

@@ -21,13 +21,13 @@ use crate::requests::{assert_refused, get, put};
 const DENIED: &str = "etcdserver: permission denied";
 const BAD_TOKEN: &str = "etcdserver: invalid auth token";
 
-struct Watching {
+pub struct Watching {
     say: mpsc::Sender<WatchRequest>,
     answers: Streaming<WatchResponse>,
 }
 
 impl Watching {
-    async fn open(closed: &Closed, token: &str) -> Self {
+    pub async fn open(closed: &Closed, token: &str) -> Self {
         let (say, said) = mpsc::channel(4);
         let mut client = WatchClient::new(closed.served.channel().await);
         let request = with(token, ReceiverStream::new(said));
@@ -35,7 +35,7 @@ impl Watching {
         Self { say, answers }
     }
 
-    async fn create(&mut self, key: &str, end: &str) -> WatchResponse {
+    pub async fn create(&mut self, key: &str, end: &str) -> WatchResponse {
         let create = WatchCreateRequest {
             key: key.to_owned().into(),
             range_end: end.to_owned().into(),
@@ -49,7 +49,7 @@ impl Watching {
         self.next().await
     }
 
-    async fn next(&mut self) -> WatchResponse {
+    pub async fn next(&mut self) -> WatchResponse {
         soon(self.answers.message()).await.unwrap().unwrap()
     }
 }
