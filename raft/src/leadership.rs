@@ -87,7 +87,6 @@ impl Follow {
         // What it published of itself is forgotten only after it was removed.
         let mut belonged = roster.is_published(id);
         let mut removed = false;
-        let mut heard = Instant::now();
         let mut ended = false;
         loop {
             let (now, membership, learner) = {
@@ -135,15 +134,9 @@ impl Follow {
                 now.leader.is_some() && contact.within(now.term, election_timeout * 2)
             };
             let belongs = roster.membership().membership().get_node(&id).is_some();
-            if alive {
-                heard = Instant::now();
-            }
+            // A change that is not committed may still be taken back: see `eviction`.
             let certain = committed >= roster.membership_index();
-            if told && belonged && !belongs && (certain || heard.elapsed() > election_timeout * 4) {
-                // Nobody speaks to it any more, and it has nobody to ask. Where the change that left it out was
-                // not seen to be committed, a leader that took it back would have been heard of.
-                removed = true;
-            }
+            removed |= told && belonged && !belongs && certain;
             belonged |= belongs;
             let leader = now.leader.filter(|_| alive && broken.is_none());
             if leader.is_some() && leader != led_by {

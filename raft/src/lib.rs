@@ -37,6 +37,7 @@ pub mod digest;
 pub mod guard;
 mod obituary;
 
+mod eviction;
 pub mod join;
 pub mod recovery;
 pub mod replica;

@@ -269,6 +269,21 @@ impl Peers {
         true
     }
 
+    /// Dials a member anew, only to hear whether it refuses this one.
+    pub async fn call_upon(&self, link: &Link, deadline: Instant) {
+        let identity = self.roster.identity();
+        let index = self.roster.membership_index();
+        let hello = dial::hello(&identity, link.id, Lane::Requests, index);
+        for url in link.urls.load_full().iter() {
+            if let Err(error @ DialError::Refused { .. }) =
+                dial::dial(url, self.tls.as_ref(), &hello, deadline).await
+            {
+                self.report(link.id, &error);
+                return;
+            }
+        }
+    }
+
     /// Logs why a member is not reached, once per reason, and notes if it is because of this member itself.
     fn report(&self, member: u64, error: &DialError) {
         let DialError::Refused { refusal, .. } = error else {

@@ -38,7 +38,7 @@ use crate::state_machine::{Feedback, SharedMachine, StateMachine};
 use crate::status::Standing;
 use crate::type_config::{Address, Raft};
 use crate::waiters::Waiters;
-use crate::{digest, form, guard, metrics, snapshot};
+use crate::{digest, eviction, form, guard, metrics, snapshot};
 
 /// What a member keeps its state in.
 pub struct Engine {
@@ -269,6 +269,10 @@ impl Replica {
             move || watched.upgrade().is_some_and(|core| core.may_campaign()),
         ));
         core.spawn(digest::watch(core.clone(), settings.digest_interval));
+        core.spawn(eviction::watch(
+            core.peers.clone(),
+            settings.election_timeout(),
+        ));
         core.spawn(async move { changes.promote_joining().await });
         let (made, log_bytes) = (raft, settings.snapshot_log_bytes);
         let made = move || {
