@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   history ----> trait Backend ----> Sled       on disk; what the log can rebuild
+//!                              |            behind Pieces, which cuts large values
 //!                              \----> Memory     nothing on disk: tests, simulation, trying things
 //!                              \----> Mirror     tests: both at once, every answer compared
 //! ```
@@ -14,6 +15,7 @@
 
 pub mod memory;
 pub mod mirror;
+pub mod pieces;
 pub mod sled;
 
 use std::fmt;

@@ -17,6 +17,7 @@ use prometheus::{IntCounter, register_int_counter};
 
 use crate::backend::Backend;
 use crate::backend::memory::Memory;
+use crate::backend::pieces::Pieces;
 use crate::backend::sled::{self, Sled};
 use crate::disk::Disk;
 use crate::fault::Fault;
@@ -33,6 +34,15 @@ pub static REBUILDS: LazyLock<IntCounter> = LazyLock::new(|| {
 
 const POINTER: &str = "current";
 const POINTER_NEW: &str = "current.new";
+
+fn on_disk(
+    disk: &Arc<dyn Disk>,
+    path: PathBuf,
+    settings: &sled::Settings,
+) -> Result<Arc<dyn Backend>, Fault> {
+    let sled = Sled::open(Arc::clone(disk), &path, settings)?;
+    Ok(Arc::new(Pieces::open(sled, path)?))
+}
 
 /// One of the two places a store can lie in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +118,7 @@ impl Place {
                     fault
                 });
             }
-            return Ok((Arc::new(Sled::open(Arc::clone(disk), &path, sled)?), slot));
+            return Ok((on_disk(disk, path, sled)?, slot));
         }
         let leftover = [Slot::A, Slot::B].map(|slot| disk.list(&dir.join(slot.name())).is_ok());
         if leftover.contains(&true) {
@@ -132,7 +142,7 @@ impl Place {
         };
         let path = dir.join(slot.name());
         disk.remove_dir_all(&path)?;
-        Ok((Arc::new(Sled::open(Arc::clone(disk), &path, sled)?), slot))
+        Ok((on_disk(disk, path, sled)?, slot))
     }
 
     /// From now on `slot` is in use, durably. What lies in it must have been flushed.
