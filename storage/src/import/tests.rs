@@ -239,7 +239,7 @@ fn a_byte_that_changed_does_no_worse_than_an_error() {
         // Behind what is on a page nothing is read; some of that, too.
         let meant = |at: &usize| {
             let end = (at / PAGE + 1) * PAGE;
-            at % 89 == 0
+            at.is_multiple_of(89)
                 || pages[at.saturating_sub(16)..end]
                     .iter()
                     .any(|byte| *byte != 0)
