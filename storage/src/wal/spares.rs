@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -26,8 +26,11 @@ use crate::fault::Fault;
 /// How many spares are kept when purging gives them back; one is always made.
 const KEPT: usize = 2;
 
-/// How much is zeroed at a time, so that the writer's flushes get their turn.
-const ZERO_BYTES: usize = 1024 * 1024;
+/// How much is zeroed at a time, so that the writer's flushes get their turn ...
+const ZERO_BYTES: usize = 256 * 1024;
+
+/// ... and how many times as long as that took nothing is zeroed then, unless the writer waits for the spare.
+const RESTS: u32 = 4;
 
 /// How much of a spare the writer may have written before it gave it its final name, in bytes: header and
 /// checkpoint, whose vote is bounded.
@@ -68,6 +71,8 @@ struct State {
     name_next: u64,
     stopping: bool,
     hurried: bool,
+    /// How many wait for a spare.
+    waiting: usize,
     fault: Option<Fault>,
 }
 
@@ -135,6 +140,7 @@ impl Spares {
     /// Takes a spare, waiting for one. With `patient`, a full disk is waited out too. None when stopping.
     pub fn take(&self, patient: bool) -> Result<Option<Spare>, Fault> {
         let mut state = self.state.lock();
+        let mut told = false;
         loop {
             if let Some(spare) = state.ready.pop_front() {
                 self.changed.notify_all();
@@ -155,7 +161,13 @@ impl Spares {
                     reserve,
                 });
             }
+            state.waiting += 1;
+            if !std::mem::replace(&mut told, true) {
+                // Whoever makes one need not rest.
+                self.changed.notify_all();
+            }
             self.changed.wait(&mut state);
+            state.waiting -= 1;
         }
     }
 
@@ -274,10 +286,15 @@ impl Spares {
         let mut at = 0;
         while at < bytes {
             let len = (bytes - at).min(ZERO_BYTES as u64);
+            let begun = Instant::now();
             zero(&*file, at, len)?;
             file.sync_data()?;
             at += len;
-            if self.state.lock().stopping {
+            let mut state = self.state.lock();
+            if !state.stopping && state.waiting == 0 && at < bytes {
+                self.changed.wait_for(&mut state, begun.elapsed() * RESTS);
+            }
+            if state.stopping {
                 // Unfinished under its name; removed when the log is opened again.
                 return Ok(());
             }
